@@ -1,0 +1,2 @@
+//! onecode
+fn main() {}
