@@ -1,1 +1,278 @@
-//! To be written in this session.
+//! The state of one task: customers, the events they remember, cells.
+//!
+//! Owns what `src/DESIGN.md` section 4 lists, without positions. Promises that the state is a function of the set of applied
+//! events: everything is min, max, sum and set union. Pure: no clock, IO, randomness, async, metrics, logs; time is data.
+//! Never knows of logs, versions of rows, or who writes them where.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+mod brands;
+mod cells;
+mod customer;
+mod customers;
+mod cut;
+mod history;
+mod ids;
+mod kind;
+mod packed;
+mod payload;
+mod serve;
+mod slab;
+mod sweep;
+mod symbols;
+
+use brands::{BrandId, Brands};
+use cells::{CellKey, Cells};
+use customer::{LastTimes, Place};
+use customers::{Customers, FirstEvent};
+use ids::{RememberedId, Seen};
+use sweep::Sweep;
+use symbols::Symbols;
+
+pub use cut::RestoreError;
+pub use kind::{Live, StateKind, StateRow, row_hash};
+
+use crate::model::{Body, Calendar, Event, Measure, PurchaseKind, Reason, Reject, ScanPurpose, Stage, Sums, TaskName, Version};
+
+/// What an engine is made for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// In the column `task` of cells.
+    pub task: TaskName,
+    /// Which day an event belongs to.
+    pub calendar: Calendar,
+    /// When state goes.
+    pub forget: ForgetRule,
+}
+
+/// When state goes that no accepted event can reach any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForgetRule {
+    /// How far below the horizon ids, days and cells are still kept, milliseconds.
+    pub slack_ms: i64,
+    /// How far the horizon rises between two passes of the sweep, milliseconds.
+    pub pass_step_ms: i64,
+}
+
+impl Default for ForgetRule {
+    fn default() -> Self {
+        ForgetRule { slack_ms: 2 * 86_400_000, pass_step_ms: 6 * 3_600_000 }
+    }
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It counts.
+    Applied,
+    /// It counted before; nothing changed.
+    Duplicate,
+    /// It does not count (conflict, or too old by the horizon); nothing changed.
+    Rejected(Reject),
+}
+
+/// Number of keys a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keys([usize; StateKind::ALL.len()]);
+
+impl Keys {
+    /// Kinds and their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (StateKind, usize)> {
+        StateKind::ALL.into_iter().zip(self.0)
+    }
+
+    /// All kinds together.
+    pub fn total(&self) -> usize {
+        self.0.iter().sum()
+    }
+}
+
+/// The state of one task.
+#[derive(Debug)]
+pub struct Engine {
+    task: TaskName,
+    brands: Brands,
+    symbols: Symbols,
+    customers: Customers,
+    minute_cells: Cells,
+    day_cells: Cells,
+    active_days: Cells,
+    horizon_ms: i64,
+    sweep: Sweep,
+    live: Live,
+    /// Rows of chunks among `live`.
+    live_chunks: usize,
+    /// To check that versions rise.
+    last_version: Option<Version>,
+}
+
+impl Engine {
+    /// An empty state.
+    pub fn new(settings: Settings) -> Self {
+        Engine {
+            task: settings.task,
+            brands: Brands::new(settings.calendar),
+            symbols: Symbols::new(),
+            customers: Customers::new(),
+            minute_cells: Cells::new(),
+            day_cells: Cells::new(),
+            active_days: Cells::new(),
+            horizon_ms: 0,
+            sweep: Sweep::new(settings.forget),
+            live: Live::default(),
+            live_chunks: 0,
+            last_version: None,
+        }
+    }
+
+    /// Applies an accepted event that is a customer's own ([`Event::is_customers_own`]) and belongs to this task.
+    pub fn apply(&mut self, event: &Event<'_>) -> Applied {
+        debug_assert!(event.is_customers_own(), "scans by others than consumers go to the archive alone");
+        if event.time_ms < self.horizon_ms {
+            return Applied::Rejected(self.too_old(event));
+        }
+        let brand = self.brands.intern(&event.brand);
+        let slot = self.customers.find_or_insert(brand, &event.customer_id);
+        match self.customers.remember(slot, RememberedId::of(event)) {
+            Seen::Before => return Applied::Duplicate,
+            Seen::WithOtherContent => return Applied::Rejected(conflict(event)),
+            Seen::Never { .. } => {}
+        }
+        let place = self.place_of(event);
+        let amounts = amounts_of(event);
+        let day = self.brands.zone(brand).day(event.time_ms);
+        let day_before = self.customers.add(slot, day, &amounts, &times_of(event));
+        let first_event = self.customers.settle_first(slot, event, place);
+        self.count_in_cells(brand, &place, &amounts, first_event);
+        self.active_days.change(CellKey::of_day(brand, day), |customers| {
+            if day_before.is_new {
+                customers.add(Measure::Active, 1);
+            }
+            for measure in [Measure::Scans, Measure::Orders, Measure::Shares] {
+                if day_before.sums.get(measure) == 0 && amounts.get(measure) > 0 {
+                    customers.add(measure, 1);
+                }
+            }
+        });
+        Applied::Applied
+    }
+
+    /// Events older than this are refused, Unix milliseconds.
+    pub fn horizon_ms(&self) -> i64 {
+        self.horizon_ms
+    }
+
+    /// Raises the horizon; a lower one is ignored. What it makes unreachable goes by and by ([`Engine::sweep`]).
+    pub fn raise_horizon(&mut self, horizon_ms: i64) {
+        self.horizon_ms = self.horizon_ms.max(horizon_ms);
+    }
+
+    /// What a checkpoint must add up to, as of the last cut or after restoring.
+    pub fn live(&self) -> Live {
+        self.live
+    }
+
+    /// Number of keys a kind.
+    pub fn keys(&self) -> Keys {
+        Keys([self.customers.len(), self.live_chunks, self.minute_cells.len(), self.day_cells.len(), self.active_days.len()])
+    }
+
+    /// Bytes of memory, nearly: what the state has allocated, without the allocator's own overhead.
+    pub fn state_bytes(&self) -> usize {
+        let cells = [&self.minute_cells, &self.day_cells, &self.active_days];
+        let cell_bytes: usize = cells.iter().map(|cells| cells.allocated_bytes()).sum();
+        self.customers.allocated_bytes() + cell_bytes + self.symbols.allocated_bytes()
+    }
+
+    /// Counts an event in its cells, and a new customer in those of its first event.
+    fn count_in_cells(&mut self, brand: BrandId, place: &Place, amounts: &Sums, first_event: FirstEvent) {
+        let zone = self.brands.zone(brand);
+        let mut added = *amounts;
+        added.set(Measure::Joins, 0);
+        if !matches!(first_event, FirstEvent::Stays) {
+            added.add(Measure::NewCustomers, 1);
+        }
+        self.minute_cells.change(place.minute_cell(brand), |sums| sums.add_all(&added));
+        self.day_cells.change(place.day_cell(brand, zone), |sums| sums.add_all(&added));
+        if let FirstEvent::MovesFrom(old_place) = first_event {
+            self.minute_cells.change(old_place.minute_cell(brand), |sums| sums.take_one(Measure::NewCustomers));
+            self.day_cells.change(old_place.day_cell(brand, zone), |sums| sums.take_one(Measure::NewCustomers));
+        }
+    }
+
+    /// Where an event counts.
+    fn place_of(&mut self, event: &Event<'_>) -> Place {
+        let (campaign, sku, channel, region) = match &event.body {
+            Body::Scan(scan) => (&scan.campaign, &*scan.sku, &scan.channel, scan.region),
+            Body::Purchase(purchase) => (&purchase.campaign, "", &purchase.channel, purchase.region),
+            Body::Share(share) => (&share.campaign, &*share.sku, &share.channel, share.region),
+        };
+        Place {
+            time_ms: event.time_ms,
+            campaign: self.symbols.intern(campaign),
+            sku: self.symbols.intern(sku),
+            channel: self.symbols.intern(channel),
+            region,
+            kind: event.kind(),
+        }
+    }
+
+    fn too_old(&self, event: &Event<'_>) -> Reject {
+        let behind_ms = self.horizon_ms - event.time_ms;
+        let message = format!(
+            "event_time_ms {} is {behind_ms} ms before the task's forget horizon {}: its repeats could no longer be recognised",
+            event.time_ms, self.horizon_ms
+        );
+        Reject { reason: Reason::TooOld, stage: Stage::Apply, message }
+    }
+}
+
+fn conflict(event: &Event<'_>) -> Reject {
+    let message = format!(
+        "{} event_id {:?} of customer {:?} arrived before with other content; the first to arrive counts",
+        event.kind().name(),
+        event.event_id,
+        event.customer_id
+    );
+    Reject { reason: Reason::Conflict, stage: Stage::Apply, message }
+}
+
+/// What an event adds to its customer's day.
+fn amounts_of(event: &Event<'_>) -> Sums {
+    let mut amounts = Sums::default();
+    match &event.body {
+        Body::Scan(scan) => {
+            amounts.add(Measure::Scans, 1);
+            amounts.add(Measure::Visits, u64::from(event.counted_via().is_some()));
+            match scan.purpose {
+                ScanPurpose::Verify => amounts.add(Measure::Verifies, 1),
+                ScanPurpose::Draw => amounts.add(Measure::Draws, 1),
+                ScanPurpose::Points | ScanPurpose::Follow => amounts.add(Measure::Joins, 1),
+                ScanPurpose::Unspecified | ScanPurpose::Trace => {}
+            }
+        }
+        Body::Purchase(purchase) => {
+            let amount = u64::try_from(purchase.amount).unwrap_or_default();
+            let (count, money) = match purchase.kind {
+                PurchaseKind::Payment => (Measure::Orders, Measure::Paid),
+                PurchaseKind::Refund => (Measure::Refunds, Measure::Refunded),
+            };
+            amounts.add(count, 1);
+            amounts.add(money, amount);
+        }
+        Body::Share(_) => amounts.add(Measure::Shares, 1),
+    }
+    amounts
+}
+
+/// The last times that an event alone would give.
+fn times_of(event: &Event<'_>) -> LastTimes {
+    let mut times = LastTimes { event_ms: event.time_ms, ..LastTimes::default() };
+    match &event.body {
+        Body::Scan(_) => times.scan_ms = event.time_ms,
+        Body::Purchase(purchase) if purchase.kind == PurchaseKind::Payment => times.purchase_ms = event.time_ms,
+        Body::Purchase(_) => {}
+        Body::Share(_) => times.share_ms = event.time_ms,
+    }
+    times
+}

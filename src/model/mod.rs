@@ -8,9 +8,11 @@ mod event;
 mod owner;
 mod position;
 mod reason;
+mod sums;
 
 pub use calendar::{Calendar, Day, Month, TimeZone, TimeZoneError};
 pub use event::{Body, Event, EventKind, Line, Purchase, PurchaseKind, Role, Scan, ScanPurpose, Share, Text, Via};
 pub use owner::{murmur2, owner};
 pub use position::{Offset, TaskName, TopicPartition, Version};
 pub use reason::{Reason, Reject, Stage};
+pub use sums::{Measure, Sums};

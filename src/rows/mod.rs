@@ -3,8 +3,12 @@
 //! Owns the list of tables that the pipeline writes, with their columns in the order of the encoding, and the primitives of
 //! the format. Promises that the same values give the same bytes. Never talks to a server.
 
+pub mod archive;
+pub mod serving;
 mod table;
 
+pub use archive::ArchiveRows;
+pub use serving::ServingRows;
 pub use table::Table;
 
 /// Rows of one table, encoded.

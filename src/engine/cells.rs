@@ -1,0 +1,208 @@
+//! Cells: sums by time bucket and dimensions. One type serves minutes, days, and the customers active on a day.
+//!
+//! Promises to name each changed cell once to whoever serves, and once to whoever cuts. Never decides what counts where.
+
+use std::hash::BuildHasher;
+use std::num::NonZeroU64;
+
+use super::brands::BrandId;
+use super::packed::KeptSums;
+use super::slab::{Slab, Slot, SlotIndex};
+use super::symbols::Symbol;
+use crate::model::{Day, Sums};
+
+/// Which cell. Dimensions that the kind of cell does not have are empty or 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CellKey {
+    pub(super) brand: BrandId,
+    /// Minutes or days since 1970-01-01.
+    pub(super) bucket: u32,
+    pub(super) campaign: Symbol,
+    pub(super) sku: Symbol,
+    pub(super) channel: Symbol,
+    pub(super) region: u32,
+}
+
+impl CellKey {
+    /// A brand's day, without dimensions.
+    pub(super) fn of_day(brand: BrandId, day: Day) -> Self {
+        CellKey { brand, bucket: day.into(), campaign: Symbol::EMPTY, sku: Symbol::EMPTY, channel: Symbol::EMPTY, region: 0 }
+    }
+
+    pub(super) fn symbols(self) -> [Symbol; 3] {
+        [self.campaign, self.sku, self.channel]
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) key: CellKey,
+    sums: KeptSums,
+    /// Hash of its row as of the last cut; `None` = no row.
+    pub(super) stored: Option<NonZeroU64>,
+    flags: u8,
+}
+
+const TO_BE_SERVED: u8 = 1;
+const TO_BE_CUT: u8 = 2;
+/// Out of reach of any event: goes at the next cut.
+const FORGOTTEN: u8 = 4;
+/// A free place.
+const VACANT: u8 = 8;
+
+impl Cell {
+    fn new(key: CellKey) -> Self {
+        Cell { key, sums: KeptSums::default(), stored: None, flags: 0 }
+    }
+
+    pub(super) fn sums(&self) -> Sums {
+        self.sums.read()
+    }
+
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.flags & FORGOTTEN != 0
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Cells {
+    slab: Slab<Cell>,
+    index: SlotIndex,
+    hasher: foldhash::fast::FixedState,
+    to_be_served: Vec<Slot>,
+    to_be_cut: Vec<Slot>,
+    heap_bytes: usize,
+}
+
+impl Cells {
+    pub(super) fn new() -> Self {
+        Cells {
+            slab: Slab::new(),
+            index: SlotIndex::new(),
+            hasher: foldhash::fast::FixedState::default(),
+            to_be_served: Vec::new(),
+            to_be_cut: Vec::new(),
+            heap_bytes: 0,
+        }
+    }
+
+    /// Changes a cell, which is made if need be, and marks it.
+    pub(super) fn change(&mut self, key: CellKey, change: impl FnOnce(&mut Sums)) {
+        let slot = self.find_or_insert(key);
+        let cell = &mut self.slab[slot];
+        let mut sums = cell.sums.read();
+        change(&mut sums);
+        self.heap_bytes -= cell.sums.heap_bytes();
+        cell.sums.write(&sums);
+        self.heap_bytes += cell.sums.heap_bytes();
+        cell.flags &= !FORGOTTEN;
+        self.mark(slot, TO_BE_SERVED | TO_BE_CUT);
+    }
+
+    fn mark(&mut self, slot: Slot, marks: u8) {
+        let cell = &mut self.slab[slot];
+        let new_marks = marks & !cell.flags;
+        cell.flags |= marks;
+        if new_marks & TO_BE_SERVED != 0 {
+            self.to_be_served.push(slot);
+        }
+        if new_marks & TO_BE_CUT != 0 {
+            self.to_be_cut.push(slot);
+        }
+    }
+
+    fn find(&self, key: &CellKey) -> Option<Slot> {
+        self.index.find(self.hasher.hash_one(key), |slot| self.slab[slot].key == *key)
+    }
+
+    fn find_or_insert(&mut self, key: CellKey) -> Slot {
+        if let Some(slot) = self.find(&key) {
+            return slot;
+        }
+        let slot = self.slab.insert(Cell::new(key));
+        let Cells { slab, index, hasher, .. } = self;
+        index.insert(hasher.hash_one(key), slot, |other| hasher.hash_one(slab[other].key));
+        slot
+    }
+
+    /// Puts a cell back as it was stored; whether it was not there.
+    pub(super) fn restore(&mut self, key: CellKey, sums: &Sums, stored: NonZeroU64, live: &mut super::Live) -> bool {
+        if self.find(&key).is_some() {
+            return false;
+        }
+        let slot = self.find_or_insert(key);
+        let cell = &mut self.slab[slot];
+        cell.sums.write(sums);
+        self.heap_bytes += cell.sums.heap_bytes();
+        live.replace(&mut cell.stored, Some(stored));
+        true
+    }
+
+    pub(super) fn dirty_rows(&self) -> usize {
+        self.to_be_served.len()
+    }
+
+    pub(super) fn dirty_state(&self) -> usize {
+        self.to_be_cut.len()
+    }
+
+    /// Visits the cells that wait to be served, in the order in which they changed.
+    pub(super) fn drain_rows(&mut self, mut visit: impl FnMut(&CellKey, &Sums)) {
+        for slot in self.to_be_served.drain(..) {
+            let cell = &mut self.slab[slot];
+            cell.flags &= !TO_BE_SERVED;
+            visit(&cell.key, &cell.sums.read());
+        }
+    }
+
+    /// Visits the cells that changed since the last cut; forgotten ones are gone afterwards.
+    pub(super) fn cut(&mut self, mut visit: impl FnMut(&mut Cell)) {
+        for slot in std::mem::take(&mut self.to_be_cut) {
+            let cell = &mut self.slab[slot];
+            cell.flags &= !TO_BE_CUT;
+            visit(cell);
+            if cell.is_forgotten() {
+                let vacant = Cell { flags: VACANT, ..Cell::new(cell.key) };
+                self.index.remove(self.hasher.hash_one(cell.key), slot);
+                self.slab.remove(slot, vacant);
+            }
+        }
+    }
+
+    /// Forgets the cell at a slot if `is_out_of_reach`; one that waits to be served stays. `None` if there is no cell.
+    pub(super) fn sweep(&mut self, slot: Slot, is_out_of_reach: impl FnOnce(&CellKey) -> bool) -> Option<CellKey> {
+        let cell = &mut self.slab[slot];
+        if cell.flags & (VACANT | FORGOTTEN) != 0 {
+            return None;
+        }
+        let key = cell.key;
+        if cell.flags & TO_BE_SERVED == 0 && is_out_of_reach(&key) {
+            cell.flags |= FORGOTTEN;
+            self.heap_bytes -= cell.sums.heap_bytes();
+            cell.sums = KeptSums::default();
+            self.mark(slot, TO_BE_CUT);
+        }
+        Some(key)
+    }
+
+    pub(super) fn mark_all_for_serving(&mut self) {
+        for slot in 0..self.slab.slots() {
+            if self.slab[slot].flags & (VACANT | FORGOTTEN) == 0 {
+                self.mark(slot, TO_BE_SERVED);
+            }
+        }
+    }
+
+    pub(super) fn slots(&self) -> Slot {
+        self.slab.slots()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        let lists = (self.to_be_served.capacity() + self.to_be_cut.capacity()) * size_of::<Slot>();
+        self.slab.allocated_bytes() + self.index.allocated_bytes() + self.heap_bytes + lists
+    }
+}

@@ -1,0 +1,180 @@
+//! All customers of a task, and which of them changed.
+//!
+//! Promises to name each changed customer, day and chunk once to whoever serves, and once to whoever cuts.
+
+use std::hash::BuildHasher;
+
+use super::brands::BrandId;
+use super::customer::{Customer, LastTimes, Names, Place};
+use super::history::DayBefore;
+use super::ids::{RememberedId, Seen};
+use super::slab::{Slab, Slot, SlotIndex};
+use crate::model::{Day, Event, Sums};
+
+#[derive(Debug)]
+pub(super) struct Customers {
+    slab: Slab<Customer>,
+    index: SlotIndex,
+    hasher: foldhash::fast::FixedState,
+    /// Customers whose row waits to be served.
+    pub(super) to_be_served: Vec<Slot>,
+    /// Their days that wait to be served.
+    pub(super) days_to_be_served: Vec<(Slot, Day)>,
+    /// Customers whose state waits for the next cut.
+    pub(super) to_be_cut: Vec<Slot>,
+    /// Chunks of ids that wait for the next cut.
+    pub(super) chunks_to_be_cut: Vec<(Slot, u32)>,
+    heap_bytes: usize,
+}
+
+/// What became of a customer's first event.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FirstEvent {
+    /// An earlier one is known.
+    Stays,
+    /// This is the customer's first event at all.
+    Appears,
+    /// This one comes before the one known, which was here.
+    MovesFrom(Place),
+}
+
+impl Customers {
+    pub(super) fn new() -> Self {
+        Customers {
+            slab: Slab::new(),
+            index: SlotIndex::new(),
+            hasher: foldhash::fast::FixedState::default(),
+            to_be_served: Vec::new(),
+            days_to_be_served: Vec::new(),
+            to_be_cut: Vec::new(),
+            chunks_to_be_cut: Vec::new(),
+            heap_bytes: 0,
+        }
+    }
+
+    pub(super) fn find_or_insert(&mut self, brand: BrandId, id: &str) -> Slot {
+        let hash = self.hasher.hash_one((brand, id));
+        let is_it = |slot| {
+            let customer: &Customer = &self.slab[slot];
+            customer.brand == brand && customer.names.id() == id
+        };
+        if let Some(slot) = self.index.find(hash, is_it) {
+            return slot;
+        }
+        let customer = Customer::new(brand, id);
+        self.heap_bytes += customer.heap_bytes();
+        let slot = self.slab.insert(customer);
+        let Customers { slab, index, hasher, .. } = self;
+        index.insert(hash, slot, |other| hasher.hash_one((slab[other].brand, slab[other].names.id())));
+        slot
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> &Customer {
+        &self.slab[slot]
+    }
+
+    /// Changes a customer and keeps account of its memory. Does not mark it.
+    pub(super) fn change<T>(&mut self, slot: Slot, change: impl FnOnce(&mut Customer) -> T) -> T {
+        let customer = &mut self.slab[slot];
+        let bytes_before = customer.heap_bytes();
+        let result = change(customer);
+        self.heap_bytes = self.heap_bytes - bytes_before + customer.heap_bytes();
+        result
+    }
+
+    /// Remembers an event unless it is known.
+    pub(super) fn remember(&mut self, slot: Slot, id: RememberedId) -> Seen {
+        let seen = self.change(slot, |customer| customer.ids.remember(id));
+        if let Seen::Never { dirtied_chunk: Some(chunk) } = seen {
+            self.chunks_to_be_cut.push((slot, chunk));
+        }
+        seen
+    }
+
+    /// Adds a new event to its day and to the last times.
+    pub(super) fn add(&mut self, slot: Slot, day: Day, amounts: &Sums, times: &LastTimes) -> DayBefore {
+        let before = self.change(slot, |customer| {
+            customer.last.raise(times);
+            customer.history.add(day, amounts)
+        });
+        if before.is_newly_dirty {
+            self.days_to_be_served.push((slot, day));
+        }
+        self.mark(slot, Customer::TO_BE_SERVED | Customer::TO_BE_CUT);
+        before
+    }
+
+    /// Judges whether a new event is the customer's first one.
+    pub(super) fn settle_first(&mut self, slot: Slot, event: &Event<'_>, place: Place) -> FirstEvent {
+        if !self.slab[slot].is_first(event) {
+            return FirstEvent::Stays;
+        }
+        self.change(slot, |customer| {
+            let old = std::mem::replace(&mut customer.first, place);
+            customer.names = Names::new(&event.customer_id, &event.event_id, event.via.as_ref());
+            if old.is_known() { FirstEvent::MovesFrom(old) } else { FirstEvent::Appears }
+        })
+    }
+
+    pub(super) fn mark(&mut self, slot: Slot, marks: u8) {
+        let customer = &mut self.slab[slot];
+        let new_marks = marks & !customer.flags;
+        customer.flags |= marks;
+        if new_marks & Customer::TO_BE_SERVED != 0 {
+            self.to_be_served.push(slot);
+        }
+        if new_marks & Customer::TO_BE_CUT != 0 {
+            self.to_be_cut.push(slot);
+        }
+    }
+
+    pub(super) fn mark_all_for_serving(&mut self) {
+        for slot in 0..self.slab.slots() {
+            if !self.slab[slot].first.is_known() {
+                continue;
+            }
+            self.mark(slot, Customer::TO_BE_SERVED);
+            let days = self.slab[slot].history.mark_all();
+            self.days_to_be_served.extend(days.into_iter().map(|day| (slot, day)));
+        }
+    }
+
+    /// Forgets what no accepted event can reach: ids before `limit_ms`, days before `first_kept`.
+    pub(super) fn forget(&mut self, slot: Slot, limit_ms: i64, first_kept: Day) {
+        let (is_changed, chunks) = self.change(slot, |customer| {
+            let forgotten = customer.ids.forget_before(limit_ms);
+            let is_folded = customer.history.fold_before(first_kept);
+            let loses_place = customer.first.time_ms < limit_ms && customer.first.has_dimensions();
+            if loses_place {
+                customer.first = customer.first.without_dimensions();
+            }
+            (forgotten.inline || is_folded || loses_place, forgotten.chunks)
+        });
+        self.chunks_to_be_cut.extend(chunks.into_iter().map(|chunk| (slot, chunk)));
+        if is_changed {
+            self.mark(slot, Customer::TO_BE_CUT);
+        }
+    }
+
+    pub(super) fn slots(&self) -> Slot {
+        self.slab.slots()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn dirty_rows(&self) -> usize {
+        self.to_be_served.len() + self.days_to_be_served.len()
+    }
+
+    pub(super) fn dirty_state(&self) -> usize {
+        self.to_be_cut.len() + self.chunks_to_be_cut.len()
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        let lists = (self.to_be_served.capacity() + self.to_be_cut.capacity()) * size_of::<Slot>()
+            + (self.days_to_be_served.capacity() + self.chunks_to_be_cut.capacity()) * size_of::<(Slot, u32)>();
+        self.slab.allocated_bytes() + self.index.allocated_bytes() + self.heap_bytes + lists
+    }
+}

@@ -1,0 +1,182 @@
+//! Kinds and keys of state rows.
+//!
+//! A key is its parts one after the other: texts as LEB128 length and bytes, numbers big endian in four bytes; every key starts
+//! with the brand. Stored: numbers of kinds and shapes of keys are for ever.
+
+use std::num::NonZeroU64;
+
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// What a state row is about. 0 is the positions row, which is the task's and not the engine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum StateKind {
+    /// Key: brand, customer. `CustomerState`.
+    Customer = 1,
+    /// Key: brand, customer, chunk number. `RememberedIdsState`.
+    MoreIds = 2,
+    /// Key: brand, minute, campaign, channel, province. `SumsState`.
+    MinuteCell = 3,
+    /// Key: brand, day, campaign, sku, channel, region. `SumsState`.
+    DayCell = 4,
+    /// Key: brand, day. `SumsState`: customers by what they did that day.
+    ActiveDay = 5,
+}
+
+impl StateKind {
+    /// All kinds, in their order.
+    pub const ALL: [StateKind; 5] =
+        [StateKind::Customer, StateKind::MoreIds, StateKind::MinuteCell, StateKind::DayCell, StateKind::ActiveDay];
+
+    /// The label in `onecode_state_keys{kind}`.
+    pub fn name(self) -> &'static str {
+        match self {
+            StateKind::Customer => "customer",
+            StateKind::MoreIds => "more_ids",
+            StateKind::MinuteCell => "minute_cell",
+            StateKind::DayCell => "day_cell",
+            StateKind::ActiveDay => "active_day",
+        }
+    }
+
+    /// From the stored number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        StateKind::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+/// One row of `task_state`, without the task, the generation and the sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateRow {
+    /// A [`StateKind`].
+    pub kind: u8,
+    /// Unique within the kind.
+    pub key: Vec<u8>,
+    /// Protobuf; empty if deleted.
+    pub payload: Vec<u8>,
+    /// The row is to go.
+    pub deleted: bool,
+}
+
+/// What a checkpoint must add up to: the rows that are not deleted, without the positions row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Number of rows.
+    pub count: u64,
+    /// XOR of [`row_hash`] of each row.
+    pub hash: u64,
+}
+
+impl Live {
+    /// Takes the old row out and the new one in.
+    pub(super) fn replace(&mut self, stored: &mut Option<NonZeroU64>, row: Option<NonZeroU64>) {
+        if let Some(old) = std::mem::replace(stored, row) {
+            self.count -= 1;
+            self.hash ^= old.get();
+        }
+        if let Some(new) = row {
+            self.count += 1;
+            self.hash ^= new.get();
+        }
+    }
+}
+
+/// XXH3 (64 bits) of kind, key and payload, as ClickHouse's `xxh3(concat(char(kind), key, payload))`; 1 instead of 0.
+pub fn row_hash(kind: u8, key: &[u8], payload: &[u8]) -> NonZeroU64 {
+    let mut hasher = Xxh3Default::new();
+    hasher.update(&[kind]);
+    hasher.update(key);
+    hasher.update(payload);
+    NonZeroU64::new(hasher.digest()).unwrap_or(NonZeroU64::MIN)
+}
+
+/// Writes a key.
+#[derive(Debug, Default)]
+pub(super) struct KeyWriter(Vec<u8>);
+
+impl KeyWriter {
+    pub(super) fn text(mut self, text: &str) -> Self {
+        let mut rest = text.len();
+        while rest >= 0x80 {
+            self.0.push((rest as u8) | 0x80);
+            rest >>= 7;
+        }
+        self.0.push(rest as u8);
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    pub(super) fn number(mut self, number: u32) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Reads a key; `None` where it is none.
+#[derive(Debug)]
+pub(super) struct KeyReader<'a>(pub(super) &'a [u8]);
+
+impl<'a> KeyReader<'a> {
+    pub(super) fn text(&mut self) -> Option<&'a str> {
+        let mut length = 0_usize;
+        for shift in [0, 7, 14, 21] {
+            let (byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            length |= usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                let (text, rest) = self.0.split_at_checked(length)?;
+                self.0 = rest;
+                return std::str::from_utf8(text).ok();
+            }
+        }
+        None
+    }
+
+    pub(super) fn number(&mut self) -> Option<u32> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_be_bytes(*bytes))
+    }
+
+    /// The key must be used up.
+    pub(super) fn end(self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_back_and_nothing_else_is_a_key() {
+        let long = "x".repeat(300);
+        let key = KeyWriter::default().text("acme").text(&long).number(7).finish();
+        let read = |bytes: &[u8]| {
+            let mut reader = KeyReader(bytes);
+            let parts = (reader.text()?.to_owned(), reader.text()?.to_owned(), reader.number()?);
+            reader.end()?;
+            Some(parts)
+        };
+        assert_eq!(read(&key), Some(("acme".to_owned(), long, 7)));
+        for length in 0..key.len() {
+            assert_eq!(read(key.get(..length).expect("a prefix")), None);
+        }
+        assert_eq!(read(&[key, vec![0]].concat()), None);
+        assert_eq!(read(&[0xff; 12]), None);
+    }
+
+    #[test]
+    fn replacing_a_row_takes_the_old_one_out() {
+        let (mut live, mut stored) = (Live::default(), None);
+        live.replace(&mut stored, Some(row_hash(1, b"key", b"one")));
+        live.replace(&mut stored, Some(row_hash(1, b"key", b"two")));
+        assert_eq!(live, Live { count: 1, hash: row_hash(1, b"key", b"two").get() });
+        live.replace(&mut stored, None);
+        assert_eq!(live, Live::default());
+    }
+}

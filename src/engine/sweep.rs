@@ -1,0 +1,115 @@
+//! Forgetting what no accepted event can reach, in bounded pieces.
+//!
+//! A pass goes over all customers and cells once, for one limit below the horizon. Everything is judged by whole days of the
+//! brand, so that a customer or cell changes at most once a day for being old. Ends by dropping texts that nobody holds.
+
+use super::cells::{CellKey, Cells};
+use super::slab::Slot;
+use super::{Engine, ForgetRule};
+use crate::model::{Day, TimeZone};
+
+const MS_PER_MINUTE: i64 = 60_000;
+const MS_PER_DAY: i64 = 86_400_000;
+
+#[derive(Debug)]
+pub(super) struct Sweep {
+    rule: ForgetRule,
+    /// Of the pass under way or the last one.
+    limit_ms: i64,
+    /// Where the pass under way continues.
+    next: Option<(Part, Slot)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Customers,
+    MinuteCells,
+    DayCells,
+    ActiveDays,
+}
+
+impl Sweep {
+    pub(super) fn new(rule: ForgetRule) -> Self {
+        Sweep { rule, limit_ms: 0, next: None }
+    }
+}
+
+/// The first day that is not wholly before a limit, and its beginning.
+fn first_kept_day(zone: TimeZone, limit_ms: i64) -> (Day, i64) {
+    let day = zone.day(limit_ms);
+    (day, i64::from(day) * MS_PER_DAY - i64::from(zone.offset_minutes()) * MS_PER_MINUTE)
+}
+
+impl Engine {
+    /// Continues the pass under way, or begins one if the horizon has risen enough since the last; looks at no more than
+    /// `most_keys` keys. Returns how many it looked at: fewer than `most_keys` when there is nothing more to do for now.
+    pub fn sweep(&mut self, most_keys: usize) -> usize {
+        if self.sweep.next.is_none() {
+            let limit_ms = self.horizon_ms - self.sweep.rule.slack_ms;
+            if limit_ms < self.sweep.limit_ms + self.sweep.rule.pass_step_ms.max(1) {
+                return 0;
+            }
+            self.sweep.limit_ms = limit_ms;
+            self.sweep.next = Some((Part::Customers, 0));
+            self.symbols.begin_pass();
+        }
+        let mut looked_at = 0;
+        while let Some((part, slot)) = self.sweep.next {
+            if slot >= self.slots_of(part) {
+                self.sweep.next = self.part_after(part);
+                continue;
+            }
+            if looked_at == most_keys {
+                break;
+            }
+            self.sweep_slot(part, slot);
+            self.sweep.next = Some((part, slot + 1));
+            looked_at += 1;
+        }
+        looked_at
+    }
+
+    fn slots_of(&self, part: Part) -> Slot {
+        match part {
+            Part::Customers => self.customers.slots(),
+            Part::MinuteCells => self.minute_cells.slots(),
+            Part::DayCells => self.day_cells.slots(),
+            Part::ActiveDays => self.active_days.slots(),
+        }
+    }
+
+    fn part_after(&mut self, part: Part) -> Option<(Part, Slot)> {
+        let next = match part {
+            Part::Customers => Part::MinuteCells,
+            Part::MinuteCells => Part::DayCells,
+            Part::DayCells => Part::ActiveDays,
+            Part::ActiveDays => {
+                self.symbols.end_pass();
+                return None;
+            }
+        };
+        Some((next, 0))
+    }
+
+    fn sweep_slot(&mut self, part: Part, slot: Slot) {
+        let limit_ms = self.sweep.limit_ms;
+        let brands = &self.brands;
+        let is_old_minute = |key: &CellKey| (i64::from(key.bucket) + 1) * MS_PER_MINUTE <= limit_ms;
+        let is_old_day = |key: &CellKey| key.bucket < u32::from(first_kept_day(brands.zone(key.brand), limit_ms).0);
+        let sweep_cell = |cells: &mut Cells, is_old: &dyn Fn(&CellKey) -> bool| cells.sweep(slot, is_old);
+        let kept = match part {
+            Part::Customers => {
+                let (first_kept, day_begin_ms) = first_kept_day(brands.zone(self.customers.get(slot).brand), limit_ms);
+                self.customers.forget(slot, day_begin_ms, first_kept);
+                let first = &self.customers.get(slot).first;
+                Some([first.campaign, first.sku, first.channel])
+            }
+            Part::MinuteCells => sweep_cell(&mut self.minute_cells, &is_old_minute).map(CellKey::symbols),
+            Part::DayCells => sweep_cell(&mut self.day_cells, &is_old_day).map(CellKey::symbols),
+            Part::ActiveDays => sweep_cell(&mut self.active_days, &is_old_day).map(CellKey::symbols),
+        };
+        for symbol in kept.into_iter().flatten() {
+            self.symbols.keep(symbol);
+        }
+    }
+}
