@@ -169,14 +169,15 @@ impl Cells {
         }
     }
 
-    /// Forgets the cell at a slot if `is_out_of_reach`; one that waits to be served stays. `None` if there is no cell.
+    /// Forgets the cell at a slot if `is_out_of_reach`; one that waits to be served stays. Returns the key of the cell that is still
+    /// there, forgotten or not: its texts are needed until the cut.
     pub(super) fn sweep(&mut self, slot: Slot, is_out_of_reach: impl FnOnce(&CellKey) -> bool) -> Option<CellKey> {
         let cell = &mut self.slab[slot];
-        if cell.flags & (VACANT | FORGOTTEN) != 0 {
+        if cell.flags & VACANT != 0 {
             return None;
         }
         let key = cell.key;
-        if cell.flags & TO_BE_SERVED == 0 && is_out_of_reach(&key) {
+        if cell.flags & (TO_BE_SERVED | FORGOTTEN) == 0 && is_out_of_reach(&key) {
             cell.flags |= FORGOTTEN;
             self.heap_bytes -= cell.sums.heap_bytes();
             cell.sums = KeptSums::default();

@@ -11,7 +11,7 @@ use super::symbols::{Symbol, Symbols};
 use crate::model::Day;
 
 /// A stored row that cannot be taken back. The checkpoint is damaged, or was written by a newer version.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// Not one of [`StateKind`].
     #[error("state kind {0} is unknown: the checkpoint was written by a newer version, or is damaged")]

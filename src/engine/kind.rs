@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-/// What a state row is about. 0 is the positions row, which is the task's and not the engine's.
+/// What a state row is about. 0 and 255 are the task's own rows: positions, and the mark of a complete generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum StateKind {

@@ -32,6 +32,8 @@ use symbols::Symbols;
 pub use cut::RestoreError;
 pub use kind::{Live, StateKind, StateRow, row_hash};
 
+pub use crate::rows::ServingRows;
+
 use crate::model::{Body, Calendar, Event, Measure, PurchaseKind, Reason, Reject, ScanPurpose, Stage, Sums, TaskName, Version};
 
 /// What an engine is made for.
