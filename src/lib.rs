@@ -23,7 +23,6 @@
 //! | [`kafka`], [`store`] | no | the shells: consumer, producer, inserts |
 //! | [`config`], [`telemetry`], [`commands`], [`migrate`], [`audit`], [`generate`] | no | around it |
 
-pub mod app;
 pub mod audit;
 pub mod commands;
 pub mod config;

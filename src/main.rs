@@ -1,7 +1,2 @@
-//! The binary: everything is in the library.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    onecode::commands::main()
-}
+//! onecode
+fn main() {}
