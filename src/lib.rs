@@ -23,6 +23,7 @@
 //! | [`kafka`], [`store`] | no | the shells: consumer, producer, inserts |
 //! | [`config`], [`telemetry`], [`commands`], [`migrate`], [`audit`], [`generate`] | no | around it |
 
+pub mod app;
 pub mod audit;
 pub mod commands;
 pub mod config;

@@ -1,2 +1,7 @@
-//! onecode
-fn main() {}
+//! The binary: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    onecode::commands::main()
+}

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Secret;
+pub use crate::decode::Format;
+use crate::decode::Rules;
 use crate::model::{Calendar, EventKind, TimeZone};
 
 /// The share of rejected records is taken over this many records of a partition.
@@ -38,6 +40,18 @@ impl Config {
     /// Every key with its value and where it came from, in order; secrets are redacted.
     pub fn settings(&self) -> &[Setting] {
         &self.settings
+    }
+
+    /// The rules of acceptance.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            event_bytes: self.limits.event_bytes,
+            future_skew_ms: self.pipeline.future_skew_ms,
+            max_lateness_ms: self.pipeline.max_lateness_ms,
+            currency: self.pipeline.currency.clone(),
+            brand_currencies: self.brands.currencies(),
+            brands: self.brands.closed.then(|| self.brands.names()),
+        }
     }
 
     /// The business calendars of all brands.
@@ -132,17 +146,6 @@ pub struct InputTopic {
     pub names: Vec<String>,
     /// Wire format of all of them.
     pub format: Format,
-}
-
-/// Wire format of an input topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// By the content-type header, else by the first byte.
-    Auto,
-    /// The message of the topic's kind.
-    Protobuf,
-    /// proto3 JSON of the same message.
-    Json,
 }
 
 /// `[clickhouse]`.

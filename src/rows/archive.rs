@@ -22,6 +22,11 @@ impl ArchiveRows {
         [(Table::Scans, self.scans), (Table::Purchases, self.purchases), (Table::ShareEvents, self.share_events)]
     }
 
+    /// Gives the tables that have rows away, and is empty afterwards.
+    pub fn take(&mut self) -> Vec<(Table, RowBuffer)> {
+        std::mem::take(self).into_tables().into_iter().filter(|(_, rows)| !rows.is_empty()).collect()
+    }
+
     /// Number of rows in all tables.
     pub fn rows(&self) -> usize {
         self.tables().iter().map(|(_, rows)| rows.rows()).sum()

@@ -1,1 +1,78 @@
-//! To be written in this session.
+//! ClickHouse's shell: queues of inserts for the whole process, the state of tasks, and statements for the commands.
+//!
+//! Promises that a request is repeated with the same bytes until it is answered (but a copy, which is tried once), and that
+//! an answer means durable. Never looks into rows.
+
+mod attempt;
+mod insert;
+mod state;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use crate::config::Config;
+use crate::rows::Table;
+use crate::telemetry::Status;
+use crate::worker::{StoreReply, StoreRequest};
+use attempt::Server;
+use insert::{Chunk, answer, insert_chunks};
+
+/// ClickHouse as the workers of a process share it.
+#[derive(Debug)]
+pub struct Store {
+    server: Arc<Server>,
+    queues: BTreeMap<Table, UnboundedSender<Chunk>>,
+    runtime: Handle,
+}
+
+impl Store {
+    /// Starts the queues on a runtime. `optional_settings` are server settings that exist only in some versions.
+    pub fn start(config: &Config, status: Arc<Status>, runtime: Handle, optional_settings: &[(&str, &str)]) -> Arc<Self> {
+        let server = Arc::new(Server::new(config, status, optional_settings));
+        let queues = Table::ALL
+            .into_iter()
+            .map(|table| {
+                let (sender, receiver) = unbounded_channel();
+                runtime.spawn(insert_chunks(server.clone(), table, receiver));
+                (table, sender)
+            })
+            .collect();
+        Arc::new(Store { server, queues, runtime })
+    }
+
+    /// A worker's own way to it, and where its answers come.
+    pub fn client(self: &Arc<Self>) -> (StoreClient, Receiver<StoreReply>) {
+        let (replies, receiver) = channel();
+        (StoreClient { store: self.clone(), replies }, receiver)
+    }
+}
+
+/// A worker's way to ClickHouse. Its requests wait in unbounded queues, bounded by the workers' own limits on what they hold.
+#[derive(Debug)]
+pub struct StoreClient {
+    store: Arc<Store>,
+    replies: Sender<StoreReply>,
+}
+
+impl StoreClient {
+    /// Hands over a request; the answer comes through the channel.
+    pub fn send(&self, request: StoreRequest) {
+        match request {
+            StoreRequest::Insert { table, batch, rows } => {
+                let chunk = Chunk { batch, rows: rows.rows(), bytes: Bytes::from(rows.into_bytes()), reply: self.replies.clone() };
+                let queued = self.store.queues.get(&table).is_some_and(|queue| queue.send(chunk).is_ok());
+                if !queued {
+                    answer(&self.replies, StoreReply::Refused { error: format!("the queue of table `{}` has ended", table.name()) });
+                }
+            }
+            other => {
+                self.store.runtime.spawn(state::serve(self.store.server.clone(), other, self.replies.clone()));
+            }
+        }
+    }
+}

@@ -1,1 +1,23 @@
-//! To be written in this session.
+//! The life of one task between its takeover and its end: what happens to a record, and what a checkpoint contains.
+//!
+//! Owns a task's positions, relay chains, forget horizon and engine. Promises that all of it is a function of the records
+//! and the times handed in: no clock, no IO, no randomness. Never sends anything itself: what has to leave goes into an
+//! [`Outbox`] that the worker provides.
+
+mod dead_letter;
+mod horizon;
+mod positions;
+mod record;
+mod rejects;
+mod relay;
+mod run;
+
+pub use dead_letter::{DEAD_LETTER_HEADERS, DeadLetter, Origin, dead_letter_headers};
+pub use horizon::Horizon;
+pub use positions::{LogPosition, Positions, PositionsError};
+pub use record::{Headers, NoHeaders, Record, TimestampKind};
+pub use rejects::{RejectLimits, RejectTracker, TooManyRejects};
+pub use relay::{EXCHANGE_HEADER, Inbox, Incoming, Mark, OpenGap, RelayHeader, SourceLog, Verdict, decode_header, encode_progress};
+pub use run::{
+    Cut, KIND_MARK, KIND_POSITIONS, LogRole, Outbox, Outcome, Restore, STATE_COLUMNS, Task, TaskError, TaskIdentity, TaskSettings, mark_row,
+};

@@ -7,7 +7,6 @@ use tracing_subscriber::EnvFilter;
 
 /// Variable that holds the level, in tracing's syntax: `info`, `debug`, `info,onecode::worker=debug`.
 pub const LEVEL_VARIABLE: &str = "ONECODE_LOG";
-const DEFAULT_LEVEL: &str = "info";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -29,12 +28,12 @@ pub struct LevelError {
     reason: String,
 }
 
-/// Starts logging. Later calls change nothing.
+/// Starts logging, at `default_level` unless the environment has another. Later calls change nothing.
 ///
 /// # Errors
 /// When the level in the environment is none.
-pub fn init(format: LogFormat) -> Result<(), LevelError> {
-    let level = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.is_empty()).unwrap_or_else(|| DEFAULT_LEVEL.to_owned());
+pub fn init(format: LogFormat, default_level: &str) -> Result<(), LevelError> {
+    let level = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.is_empty()).unwrap_or_else(|| default_level.to_owned());
     let filter = EnvFilter::try_new(&level).map_err(|error| LevelError { value: level, reason: error.to_string() })?;
     let is_terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -41,11 +41,6 @@ impl WorkerMetrics {
         }
     }
 
-    /// A record was read.
-    pub fn consumed(&mut self, topic: &str) {
-        self.consumed_many(topic, 1);
-    }
-
     /// Records of one topic were read.
     pub fn consumed_many(&mut self, topic: &str, records: u64) {
         if let Some(topic) = self.topic(topic) {
@@ -53,23 +48,27 @@ impl WorkerMetrics {
         }
     }
 
-    /// An event was applied, found to be a duplicate, or relayed.
-    pub fn event(&mut self, kind: EventKind, outcome: Outcome) {
-        if let Some(pending) = self.events.get_mut(kind as usize).and_then(|outcomes| outcomes.get_mut(outcome as usize)) {
-            pending.amount += 1;
+    /// Events by kind that were applied, found to be duplicates, or relayed.
+    pub fn events(&mut self, applied: &[u64; KINDS], duplicates: &[u64; KINDS], relayed: &[u64; KINDS]) {
+        for (outcome, amounts) in [(Outcome::Applied, applied), (Outcome::Duplicate, duplicates), (Outcome::Relayed, relayed)] {
+            for (by_outcome, amount) in self.events.iter_mut().zip(amounts) {
+                if let Some(pending) = by_outcome.get_mut(outcome as usize) {
+                    pending.amount += amount;
+                }
+            }
         }
     }
 
-    /// A record, which first arrived in `topic`, was put among the dead letters.
-    pub fn dead_letter(&mut self, topic: &str, reason: Reason) {
+    /// Records found in `topic` that were put among the dead letters.
+    pub fn dead_letters(&mut self, topic: &str, reason: Reason, letters: u64) {
         if let Some(pending) = self.topic(topic).and_then(|topic| topic.dead_letters.get_mut(reason as usize)) {
-            pending.amount += 1;
+            pending.amount += letters;
         }
     }
 
-    /// A relay was refused because one before it is missing.
-    pub fn relay_gap(&mut self) {
-        self.relay_gaps.amount += 1;
+    /// Relays that were refused because one before each is missing.
+    pub fn relay_gaps(&mut self, relays: u64) {
+        self.relay_gaps.amount += relays;
     }
 
     /// Adds what was counted to the recorder: once a batch.

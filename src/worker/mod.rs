@@ -1,1 +1,347 @@
-//! To be written in this session.
+//! A worker: one thread, one member of the group, and the tasks assigned to it.
+//!
+//! Owns what happens between records, Kafka and ClickHouse: takeover, serving, checkpoints, back-pressure. It talks to the
+//! world only through [`Io`], and time comes in as an argument, so that the same code runs over the real servers and inside
+//! the deterministic simulator. Promises the order of `src/DESIGN.md`, section 6: nothing leaves a task before its takeover
+//! is confirmed, and positions never advance past anything that is not durable. Never shares anything with another worker.
+
+mod assignment;
+mod backpressure;
+mod batch;
+mod checkpoint;
+mod counters;
+mod io;
+mod outbox;
+mod serve;
+mod slot;
+mod status;
+mod takeover;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+pub use assignment::{AssignedTask, AssignmentError, TopicSpec, group};
+pub use counters::Counters;
+pub use io::{Commit, Committed, Fatal, InFlight, Io, LogError, LogRange, RunId, StoreReply, StoreRequest, StoredGeneration, Ticket};
+pub use status::{LogView, TaskView, WorkerView};
+
+use crate::config::StartFrom;
+use crate::model::{TaskName, TopicPartition};
+use crate::rows::{ArchiveRows, ServingRows};
+use crate::task::{Outcome, Record, RejectLimits, RejectTracker, TaskIdentity, TaskSettings};
+use crate::telemetry::RecordTimes;
+use backpressure::Pressure;
+use batch::Batches;
+use outbox::WorkerOutbox;
+use slot::{Phase, Running, Slot};
+
+/// The time, handed in with everything that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of a clock that never goes back: for intervals.
+    pub mono_ms: i64,
+    /// Unix milliseconds: for what is compared with records.
+    pub wall_ms: i64,
+}
+
+/// Settings of a worker; every one is a key of the configuration.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Pause between two servings.
+    pub serve_interval_ms: i64,
+    /// The same while the worker is behind: repeated changes of a key coalesce.
+    pub serve_interval_behind_ms: i64,
+    /// Longest time that an archive row waits.
+    pub archive_interval_ms: i64,
+    /// Rows that make an archive batch.
+    pub archive_rows: usize,
+    /// Pause between two checkpoints of a task.
+    pub checkpoint_interval_ms: i64,
+    /// Changed keys of a task that make an early checkpoint.
+    pub dirty_keys_per_checkpoint: usize,
+    /// Bytes on their way to ClickHouse and Kafka above which the worker stops fetching.
+    pub buffered_bytes: usize,
+    /// Messages on their way to Kafka above which the worker stops fetching.
+    pub in_flight_messages: usize,
+    /// A taken-over task serves when it has passed the log ends read at takeover, or after this.
+    pub takeover_serve_delay_ms: i64,
+    /// A gap in relays that stays open longer stops the worker.
+    pub relay_gap_limit_ms: i64,
+    /// Copies and loads at the same time.
+    pub parallel_takeovers: usize,
+    /// Keys that one piece of forgetting looks at.
+    pub sweep_keys: usize,
+    /// The exchange keeps its messages this long: an older checkpoint cannot go on.
+    pub exchange_retention_ms: i64,
+    /// Where to begin without state.
+    pub start_from: StartFrom,
+    /// Limits on rejected records.
+    pub rejects: RejectLimits,
+    /// Topics.
+    pub topics: Vec<TopicSpec>,
+    /// What tasks have in common.
+    pub task: Arc<TaskSettings>,
+    /// The business calendar.
+    pub calendar: crate::model::Calendar,
+}
+
+impl WorkerSettings {
+    fn engine(&self, identity: &TaskIdentity) -> crate::engine::Settings {
+        crate::engine::Settings {
+            task: identity.name.clone(),
+            calendar: self.calendar.clone(),
+            forget: crate::engine::ForgetRule::default(),
+        }
+    }
+}
+
+/// One assigned log: which task it feeds.
+#[derive(Debug)]
+struct AssignedLog {
+    tp: TopicPartition,
+    slot: usize,
+    index: usize,
+    topic: usize,
+    reject_run: u64,
+}
+
+/// A worker.
+#[derive(Debug)]
+pub struct Worker {
+    settings: WorkerSettings,
+    /// Number of the present assignment; answers to an older one are ignored.
+    assignment: u64,
+    assigned_at_ms: i64,
+    logs: Vec<AssignedLog>,
+    log_of: HashMap<TopicPartition, usize>,
+    slots: Vec<Slot>,
+    parked: BTreeMap<TaskName, Running>,
+    next_run: u32,
+    serving_open: ServingRows,
+    serving: Batches,
+    /// Records applied since the last serving, and those of the batch in flight.
+    times_open: RecordTimes,
+    times_in_flight: RecordTimes,
+    archive_open: ArchiveRows,
+    archive: Batches,
+    rejects: RejectTracker,
+    pressure: Pressure,
+    counters: Counters,
+    /// When to ask the coordinator and ClickHouse for the generations of this assignment; `None`: asked.
+    ask_at_ms: Option<i64>,
+    committed: BTreeMap<TaskName, Committed>,
+    next_horizon_ms: i64,
+    draining: bool,
+    last_serve_wall_ms: i64,
+    last_tick_ms: i64,
+    behind_since_ms: Option<i64>,
+    last_insert_ms: Option<i64>,
+    last_error: Option<String>,
+}
+
+impl Worker {
+    /// A worker without an assignment.
+    pub fn new(settings: WorkerSettings) -> Self {
+        let counters = Counters::new(settings.topics.iter().map(|topic| topic.name.clone()).collect());
+        let rejects = RejectTracker::new(settings.rejects);
+        Worker {
+            settings,
+            assignment: 0,
+            assigned_at_ms: 0,
+            logs: Vec::new(),
+            log_of: HashMap::new(),
+            slots: Vec::new(),
+            parked: BTreeMap::new(),
+            next_run: 1,
+            serving_open: ServingRows::default(),
+            serving: Batches::default(),
+            times_open: RecordTimes::default(),
+            times_in_flight: RecordTimes::default(),
+            archive_open: ArchiveRows::default(),
+            archive: Batches::default(),
+            rejects,
+            pressure: Pressure::default(),
+            counters,
+            ask_at_ms: None,
+            committed: BTreeMap::new(),
+            next_horizon_ms: 0,
+            draining: false,
+            last_serve_wall_ms: 0,
+            last_tick_ms: 0,
+            behind_since_ms: None,
+            last_insert_ms: None,
+            last_error: None,
+        }
+    }
+
+    /// The index under which records of a log are handed in; `None`: not assigned.
+    pub fn log_index(&self, topic: &str, partition: i32) -> Option<usize> {
+        self.logs.iter().position(|log| log.tp.partition == partition && *log.tp.topic == *topic)
+    }
+
+    /// What was counted since the last call of [`Counters::take`].
+    pub fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// The group gave these partitions to this member. Fetching must not have begun.
+    pub fn on_assigned(&mut self, partitions: &[TopicPartition], now: Now) -> Result<(), Fatal> {
+        self.assignment += 1;
+        self.assigned_at_ms = now.mono_ms;
+        let tasks = group(partitions, &self.settings.topics, self.settings.task.tasks).map_err(|error| Fatal(error.to_string()))?;
+        self.logs.clear();
+        self.log_of.clear();
+        self.slots.clear();
+        self.pressure = Pressure::default();
+        let mut parked = std::mem::take(&mut self.parked);
+        for task in tasks {
+            for (index, (tp, _)) in task.logs.iter().enumerate() {
+                let topic = self.settings.topics.iter().position(|topic| topic.name == *tp.topic).unwrap_or(0);
+                self.log_of.insert(tp.clone(), self.logs.len());
+                self.logs.push(AssignedLog { tp: tp.clone(), slot: self.slots.len(), index, topic, reject_run: 0 });
+            }
+            let memory = parked.remove(&task.identity.name);
+            self.slots.push(Slot::new(task, memory.map(Box::new)));
+        }
+        self.ask_at_ms = (!self.slots.is_empty()).then_some(now.mono_ms);
+        Ok(())
+    }
+
+    /// The group took all partitions. Running tasks keep their memory in case that they come back unchanged.
+    pub fn on_revoked(&mut self) {
+        self.assignment += 1;
+        self.logs.clear();
+        self.log_of.clear();
+        self.ask_at_ms = None;
+        for slot in self.slots.drain(..) {
+            if let Phase::Running(running) = slot.phase {
+                self.parked.insert(slot.task.identity.name.clone(), *running);
+            }
+        }
+    }
+
+    /// A record was fetched from the assigned log `log` (see [`Worker::log_index`]).
+    pub fn on_record<I: Io>(&mut self, io: &mut I, log: usize, record: &Record<'_>) -> Result<(), Fatal> {
+        let Some(assigned) = self.logs.get_mut(log) else { return Ok(()) };
+        let Some(Slot { phase: Phase::Running(running), .. }) = self.slots.get_mut(assigned.slot) else { return Ok(()) };
+        let mut out =
+            WorkerOutbox { io, archive: &mut self.archive_open, ticket: Ticket { run: running.run, epoch: running.epoch }, produced: 0 };
+        let outcome = running.task.on_record(assigned.index, record, &mut out);
+        let produced = out.produced;
+        running.produced(produced);
+        self.counters.record(assigned.topic, outcome);
+        match outcome {
+            Outcome::Rejected(_) => {
+                self.rejects.rejected(&mut assigned.reject_run, &assigned.tp, record.offset).map_err(|too_many| Fatal(too_many.to_string()))
+            }
+            Outcome::Applied(_) | Outcome::Duplicate(_) | Outcome::Relayed(_) => {
+                if matches!(outcome, Outcome::Applied(_)) {
+                    self.times_open.note(record.timestamp_ms);
+                }
+                self.rejects.accepted(&mut assigned.reject_run);
+                Ok(())
+            }
+            Outcome::AlreadyApplied | Outcome::Refused | Outcome::Noted => Ok(()),
+        }
+    }
+
+    /// The consumer reached the end of a log; everything before `offset` was handed in.
+    pub fn on_end(&mut self, log: usize, offset: i64) {
+        let Some(assigned) = self.logs.get(log) else { return };
+        if let Some(Slot { phase: Phase::Running(running), .. }) = self.slots.get_mut(assigned.slot) {
+            running.task.on_end(assigned.index, offset);
+        }
+    }
+
+    /// A produced message was acknowledged, or failed for good.
+    pub fn on_delivered(&mut self, ticket: Ticket, result: Result<(), String>) -> Result<(), Fatal> {
+        if let Err(error) = result {
+            return Err(Fatal(format!(
+                "kafka did not take a message of onecode's: {error}; nothing was lost, the records behind it will be read again"
+            )));
+        }
+        for running in self.all_running() {
+            if running.run == ticket.run {
+                running.acknowledged(ticket.epoch);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn all_running(&mut self) -> impl Iterator<Item = &mut Running> {
+        let slots = self.slots.iter_mut().filter_map(|slot| match &mut slot.phase {
+            Phase::Running(running) => Some(&mut **running),
+            _ => slot.memory.as_deref_mut(),
+        });
+        slots.chain(self.parked.values_mut())
+    }
+
+    /// ClickHouse answered.
+    pub fn on_store<I: Io>(&mut self, io: &mut I, reply: StoreReply, now: Now) -> Result<(), Fatal> {
+        match reply {
+            StoreReply::Inserted { table, batch } => {
+                self.last_insert_ms = Some(now.mono_ms);
+                self.on_inserted(table, batch);
+                Ok(())
+            }
+            StoreReply::Newest { assignment, generations } => self.on_newest(io, assignment, &generations, now),
+            StoreReply::Copied { run, result } => self.on_copied(io, run, result, now),
+            StoreReply::Written { run, epoch } => self.on_written(io, run, epoch, now),
+            StoreReply::Loaded { run, rows } => {
+                self.on_loaded(run, rows);
+                Ok(())
+            }
+            StoreReply::Refused { error } => Err(Fatal(error)),
+        }
+    }
+
+    /// Time has passed. To be called at least every few milliseconds while there is work.
+    pub fn tick<I: Io>(&mut self, io: &mut I, now: Now) -> Result<(), Fatal> {
+        self.advance_takeovers(io, now)?;
+        if now.mono_ms >= self.next_horizon_ms {
+            self.next_horizon_ms = now.mono_ms + 1_000;
+            self.advance_horizons(now)?;
+        }
+        self.note_backlog(now);
+        self.serve(io, now);
+        self.send_archive(io, now);
+        self.advance_checkpoints(io, now)?;
+        self.relieve_pressure(io);
+        Ok(())
+    }
+
+    fn advance_horizons(&mut self, now: Now) -> Result<(), Fatal> {
+        let limit_ms = self.settings.relay_gap_limit_ms;
+        let sweep_keys = self.settings.sweep_keys;
+        for slot in &mut self.slots {
+            let Phase::Running(running) = &mut slot.phase else { continue };
+            running.task.advance_horizon(now.wall_ms, sweep_keys);
+            if let Some((source, gap)) = running.task.oldest_gap(now.mono_ms)
+                && now.mono_ms - gap.since_ms.unwrap_or(now.mono_ms) > limit_ms
+            {
+                return Err(Fatal(format!(
+                    "task {}: relays from {source} are missing since {limit_ms} ms (relay {} arrived, {} before it did not): the exchange topic lost acknowledged data; restore it, or rebuild into a new database",
+                    slot.task.identity.name, gap.offset, gap.missing
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to drain: stops fetching, and checkpoints everything as soon as it can.
+    pub fn start_drain<I: Io>(&mut self, io: &mut I) {
+        self.draining = true;
+        let partitions: Vec<TopicPartition> = self.logs.iter().map(|log| log.tp.clone()).collect();
+        io.pause(&partitions);
+    }
+
+    /// Whether a drain is over: everything applied is in ClickHouse, checkpointed and committed.
+    pub fn is_drained(&self) -> bool {
+        let idle = |slot: &Slot| match &slot.phase {
+            Phase::Running(running) => running.checkpoint.is_none() && !running.task.has_unsaved(),
+            _ => true,
+        };
+        self.draining && self.slots.iter().all(idle) && !self.serving.is_in_flight() && !self.archive.is_in_flight()
+    }
+}

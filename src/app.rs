@@ -1,0 +1,172 @@
+//! The running pipeline: builds the shells, starts a thread a worker, and ends them in order.
+//!
+//! Owns the order of start and of stop. Promises that a signal drains (serve, checkpoint, leave the group) within the
+//! deadline, that a second one ends the process at once, and that nothing is lost either way. Holds no logic of the pipeline.
+
+mod drive;
+mod settings;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::commands::Verdict;
+use crate::config::Config;
+use crate::engine::StateKind;
+use crate::kafka::{Cluster, ExchangeProducer, KafkaIo, Membership, consumer_options, native, producer_options};
+use crate::store::Store;
+use crate::telemetry::{Recorder, Server, Status, WorkerMetrics};
+use crate::worker::{Worker, WorkerSettings};
+use drive::Drive;
+
+/// What the command line adds to the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Join the group under fresh names, whatever `kafka.static_membership` says.
+    pub dynamic: bool,
+    /// Rejected records that do not count towards the limits.
+    pub accept_rejects: u64,
+}
+
+/// Says to all workers that it is time to end.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    draining: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Stop {
+    /// Whether workers are to drain.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Begins to drain.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// A worker cannot go on: the others drain, and the process fails.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+        self.drain();
+    }
+}
+
+/// Runs the pipeline until a signal or a failure.
+pub fn run(config: &Config, options: RunOptions) -> anyhow::Result<Verdict> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no runtime")?;
+    let cluster = Cluster::ask(config)?;
+    let topics: Vec<String> = cluster.topics.iter().map(|topic| topic.name.clone()).collect();
+    let kinds = StateKind::ALL.iter().map(|kind| kind.name()).collect();
+    let recorder = Recorder::install(config)?;
+    let status = Status::new(config.pipeline.workers, topics.clone(), kinds);
+    let server = runtime.block_on(Server::bind(config.http.listen, status.clone(), recorder))?;
+    runtime.spawn(server.serve());
+    let store = Store::start(config, status.clone(), runtime.handle().clone(), &[]);
+    let stop = Arc::new(Stop::default());
+    watch_signals(&runtime, stop.clone())?;
+    let settings = settings::worker_settings(config, &cluster, options);
+    let mut workers = Vec::new();
+    for index in 0..config.pipeline.workers {
+        workers.push(start_worker(config, options, index, &settings, &store, &status, &stop)?);
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        tasks = cluster.tasks,
+        workers = config.pipeline.workers,
+        listen = %config.http.listen,
+        "onecode runs"
+    );
+    Ok(wait_for_end(config, workers, &stop, &status))
+}
+
+/// SIGTERM and SIGINT drain; a second one ends the process at once.
+fn watch_signals(runtime: &Runtime, stop: Arc<Stop>) -> anyhow::Result<()> {
+    let _guard = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    runtime.spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.is_draining() {
+                tracing::warn!("second signal: ends at once; nothing is lost, what was not checkpointed is read again");
+                std::process::exit(1);
+            }
+            tracing::info!("signal: drains; a second one ends at once");
+            stop.drain();
+        }
+    });
+    Ok(())
+}
+
+fn start_worker(
+    config: &Config,
+    options: RunOptions,
+    index: usize,
+    settings: &WorkerSettings,
+    store: &Arc<Store>,
+    status: &Arc<Status>,
+    stop: &Arc<Stop>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let membership = if options.dynamic || !config.kafka.static_membership {
+        Membership::Dynamic
+    } else {
+        Membership::Static(config.kafka.member_instance_id(index))
+    };
+    let topics: Vec<String> = settings.topics.iter().map(|topic| topic.name.clone()).collect();
+    let mut consumer = native::Consumer::new(&consumer_options(config, &membership)).context("no consumer can be made")?;
+    consumer.subscribe(&topics).context("the topics cannot be subscribed to")?;
+    let producer = ExchangeProducer::new(&producer_options(config), &config.topics.exchange, &config.topics.dead_letter)?;
+    let (client, replies) = store.client();
+    let io = KafkaIo { consumer, producer, store: client };
+    let drive = Drive {
+        worker: Worker::new(settings.clone()),
+        io,
+        replies,
+        metrics: WorkerMetrics::new(topics),
+        status: status.worker(index),
+        stop: stop.clone(),
+        batch_records: config.limits.batch_records,
+        drain_deadline: config.pipeline.drain_deadline,
+        membership,
+    };
+    thread::Builder::new().name(format!("worker-{index}")).spawn(move || drive.run()).context("no thread can be started")
+}
+
+/// Waits for the workers; once they drain, no longer than the deadline.
+fn wait_for_end(config: &Config, workers: Vec<JoinHandle<()>>, stop: &Stop, status: &Status) -> Verdict {
+    let mut deadline: Option<Instant> = None;
+    while !workers.iter().all(JoinHandle::is_finished) {
+        if stop.is_draining() {
+            let until = *deadline.get_or_insert_with(|| Instant::now() + config.pipeline.drain_deadline);
+            if Instant::now() >= until {
+                tracing::warn!(
+                    deadline = ?config.pipeline.drain_deadline,
+                    "the drain deadline has passed: ends; nothing is lost, what was not checkpointed is read again"
+                );
+                return end(stop, status);
+            }
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    if workers.into_iter().any(|worker| worker.join().is_err()) {
+        stop.fail();
+    }
+    end(stop, status)
+}
+
+fn end(stop: &Stop, status: &Status) -> Verdict {
+    if let Some(fatal) = status.fatal() {
+        tracing::error!("stopped: {fatal}");
+    }
+    if stop.failed.load(Ordering::Relaxed) { Verdict::FoundSomething } else { Verdict::Fine }
+}

@@ -1,0 +1,301 @@
+//! The loop of one worker thread: poll, apply, answer, tick, publish; and its end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::Stop;
+use crate::kafka::native::{Fetched, GroupEvent, MessageKind};
+use crate::kafka::{KafkaIo, Membership};
+use crate::model::{Offset, Reason, TopicPartition};
+use crate::telemetry::logs::RateLimit;
+use crate::telemetry::{LogStatus, TaskPhase, TaskStatus, WorkerHandle, WorkerMetrics, WorkerStatus, events};
+use crate::worker::{Counters, Fatal, Io, LogView, Now, StoreReply, TaskView, Worker};
+
+/// How long one poll of the consumer waits for records.
+const POLL_MS: i32 = 10;
+const PUBLISH_EVERY: Duration = Duration::from_millis(500);
+/// Pause between two questions for the end of a log that is not fetched at present.
+const ASK_END_EVERY: Duration = Duration::from_millis(500);
+
+/// Everything that a worker thread owns.
+pub(super) struct Drive {
+    pub worker: Worker,
+    pub io: KafkaIo,
+    pub replies: Receiver<StoreReply>,
+    pub metrics: WorkerMetrics,
+    pub status: WorkerHandle,
+    pub stop: Arc<Stop>,
+    pub batch_records: usize,
+    pub drain_deadline: Duration,
+    pub membership: Membership,
+}
+
+/// What the loop remembers besides the worker.
+struct Loop {
+    started: Instant,
+    published: Instant,
+    is_assigned: bool,
+    is_draining: bool,
+    /// Assigned logs by topic handle and partition: looking a record's log up costs no comparison of names.
+    known_logs: HashMap<(usize, i32), Option<usize>>,
+    ends: Ends,
+    errors: RateLimit,
+}
+
+/// Ends of logs, as far as they are known.
+struct Ends {
+    by_log: HashMap<TopicPartition, Offset>,
+    asked: Instant,
+    next: usize,
+}
+
+impl Drive {
+    /// Runs until it is drained or cannot go on.
+    pub fn run(mut self) {
+        let outcome = self.go();
+        if let Err(Fatal(reason)) = outcome {
+            self.status.fatal(reason);
+            self.stop.fail();
+        }
+        self.count();
+        self.io.producer.flush(self.drain_deadline);
+        // Dropping the consumer leaves the group (a static member stays until its session ends) and closes the connections.
+    }
+
+    fn go(&mut self) -> Result<(), Fatal> {
+        let now = Instant::now();
+        let mut batch = self.io.consumer.batch(self.batch_records);
+        let mut state = Loop {
+            started: now,
+            published: now,
+            is_assigned: false,
+            is_draining: false,
+            known_logs: HashMap::new(),
+            ends: Ends { by_log: HashMap::new(), asked: now, next: 0 },
+            errors: RateLimit::new(Duration::from_secs(10)),
+        };
+        loop {
+            let fetched = self.io.consumer.poll(&mut batch, POLL_MS);
+            self.on_group_events(&mut state)?;
+            self.apply(&mut state, &fetched)?;
+            drop(fetched);
+            for (ticket, result) in self.io.producer.poll() {
+                self.worker.on_delivered(ticket, result)?;
+            }
+            while let Ok(reply) = self.replies.try_recv() {
+                let at = now_since(state.started);
+                self.worker.on_store(&mut self.io, reply, at)?;
+            }
+            self.worker.tick(&mut self.io, now_since(state.started))?;
+            self.status.tick();
+            if state.published.elapsed() >= PUBLISH_EVERY {
+                state.published = Instant::now();
+                self.publish(&mut state);
+            }
+            if self.stop.is_draining() && !state.is_draining {
+                state.is_draining = true;
+                self.worker.start_drain(&mut self.io);
+            }
+            if state.is_draining && self.worker.is_drained() {
+                self.publish(&mut state);
+                return Ok(());
+            }
+        }
+    }
+
+    fn on_group_events(&mut self, state: &mut Loop) -> Result<(), Fatal> {
+        for event in self.io.consumer.take_events() {
+            match event {
+                GroupEvent::Assigned(partitions) => {
+                    tracing::info!(partitions = partitions.len(), "assigned");
+                    state.is_assigned = true;
+                    state.known_logs.clear();
+                    self.worker.on_assigned(&partitions, now_since(state.started))?;
+                }
+                GroupEvent::Revoked => {
+                    tracing::info!("revoked");
+                    state.known_logs.clear();
+                    self.worker.on_revoked();
+                }
+                GroupEvent::Error(error) => {
+                    if let Some(suppressed) = state.errors.admit(Instant::now()) {
+                        tracing::warn!(suppressed, "kafka: {error}");
+                    }
+                }
+                GroupEvent::Fatal(error) => return Err(Fatal(self.fatal_text(&error.to_string()))),
+            }
+        }
+        Ok(())
+    }
+
+    fn fatal_text(&self, error: &str) -> String {
+        match &self.membership {
+            Membership::Static(instance) => format!(
+                "the group no longer accepts this member, whose instance id is `{instance}`: {error}; another process has taken this instance id: give each process its own `kafka.instance_id`"
+            ),
+            Membership::Dynamic => format!("the group no longer accepts this member: {error}"),
+        }
+    }
+
+    fn apply(&mut self, state: &mut Loop, fetched: &Fetched<'_>) -> Result<(), Fatal> {
+        for message in fetched.iter() {
+            let log = *state
+                .known_logs
+                .entry((message.topic_key(), message.partition()))
+                .or_insert_with(|| self.worker.log_index(message.topic(), message.partition()));
+            match message.kind() {
+                MessageKind::Record(record) => {
+                    if let Some(log) = log {
+                        self.worker.on_record(&mut self.io, log, &record)?;
+                    }
+                }
+                MessageKind::End(offset) => {
+                    if let Some(log) = log {
+                        self.worker.on_end(log, offset);
+                    }
+                }
+                MessageKind::Error(error) => {
+                    if let Some(suppressed) = state.errors.admit(Instant::now()) {
+                        tracing::warn!(suppressed, topic = message.topic(), partition = message.partition(), "kafka: {error}");
+                    }
+                }
+            }
+        }
+        if !fetched.is_empty() {
+            self.count();
+        }
+        Ok(())
+    }
+
+    /// Turns what the worker counted into metrics.
+    fn count(&mut self) {
+        let Counters {
+            topics,
+            consumed,
+            applied,
+            duplicates,
+            relayed,
+            dead_letters,
+            refused_relays,
+            fenced,
+            checkpoint_ms,
+            takeover_ms,
+            mut served,
+        } = self.worker.counters().take();
+        for (topic, records) in topics.iter().zip(consumed) {
+            self.metrics.consumed_many(topic, records);
+        }
+        self.metrics.events(&applied, &duplicates, &relayed);
+        for (topic, by_reason) in topics.iter().zip(dead_letters) {
+            for (reason, letters) in Reason::ALL.into_iter().zip(by_reason) {
+                self.metrics.dead_letters(topic, reason, letters);
+            }
+        }
+        self.metrics.relay_gaps(refused_relays);
+        self.metrics.flush();
+        for _ in 0..fenced {
+            events::fenced();
+        }
+        for elapsed_ms in checkpoint_ms {
+            events::checkpointed(duration(elapsed_ms));
+        }
+        for elapsed_ms in takeover_ms {
+            events::taken_over(duration(elapsed_ms));
+        }
+        served.acknowledged(wall_ms());
+    }
+
+    fn publish(&mut self, state: &mut Loop) {
+        self.count();
+        let now = now_since(state.started);
+        let view = self.worker.view(&self.io, now);
+        let logs: Vec<&LogView> = view.tasks.iter().flat_map(|task| &task.logs).collect();
+        state.ends.learn(&mut self.io, &logs, view.paused);
+        let tasks = view.tasks.iter().map(|task| task_status(task, &state.ends, now, view.last_error.as_ref())).collect();
+        let in_flight = self.io.in_flight();
+        self.status.publish(WorkerStatus {
+            is_assigned: state.is_assigned,
+            is_paused: view.paused,
+            buffered_bytes: view.buffered_bytes,
+            produce_queue_records: in_flight.messages,
+            produce_queue_bytes: in_flight.bytes,
+            tasks,
+        });
+    }
+}
+
+impl Ends {
+    /// Ends as fetches saw them; of logs that are not fetched at present one is asked for at a time.
+    fn learn(&mut self, io: &mut KafkaIo, logs: &[&LogView], paused: bool) {
+        for log in logs {
+            if let Some(end) = io.consumer.last_seen_end(&log.tp) {
+                self.note(&log.tp, end);
+            }
+            self.note(&log.tp, log.next);
+        }
+        if paused && self.asked.elapsed() >= ASK_END_EVERY && !logs.is_empty() {
+            self.asked = Instant::now();
+            self.next = (self.next + 1) % logs.len();
+            if let Some(log) = logs.get(self.next)
+                && let Ok(range) = io.range(&log.tp)
+            {
+                self.note(&log.tp, range.end);
+            }
+        }
+    }
+
+    fn note(&mut self, tp: &TopicPartition, end: Offset) {
+        let known = self.by_log.entry(tp.clone()).or_insert(end);
+        *known = (*known).max(end);
+    }
+
+    fn lag(&self, log: &LogView) -> u64 {
+        let end = self.by_log.get(&log.tp).copied().unwrap_or(log.next);
+        u64::try_from(end - log.next).unwrap_or(0)
+    }
+}
+
+fn task_status(task: &TaskView, ends: &Ends, now: Now, last_error: Option<&String>) -> TaskStatus {
+    let logs = task.logs.iter().map(|log| {
+        let lag_records = ends.lag(log);
+        let behind_ms = if lag_records > 0 && log.record_time_ms > 0 { now.wall_ms - log.record_time_ms } else { 0 };
+        LogStatus {
+            topic: log.tp.topic.to_string(),
+            partition: log.tp.partition,
+            position: log.next,
+            lag_records,
+            lag_ms: u64::try_from(behind_ms).unwrap_or(0),
+        }
+    });
+    TaskStatus {
+        task: task.name.to_string(),
+        generation: task.generation,
+        phase: match (task.running, task.serving) {
+            (false, _) => TaskPhase::Restoring,
+            (true, false) => TaskPhase::CatchingUp,
+            (true, true) => TaskPhase::Running,
+        },
+        logs: logs.collect(),
+        checkpoint_age_ms: task.running.then(|| u64::try_from(task.checkpoint_age_ms).unwrap_or(0)),
+        keys: task.keys.clone(),
+        state_bytes: task.state_bytes as u64,
+        dirty_keys: task.dirty_keys,
+        relay_gaps_open: task.relay_gaps,
+        last_error: last_error.cloned(),
+    }
+}
+
+fn duration(milliseconds: i64) -> Duration {
+    Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
+}
+
+fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn now_since(started: Instant) -> Now {
+    Now { mono_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX), wall_ms: wall_ms() }
+}

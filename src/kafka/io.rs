@@ -1,0 +1,109 @@
+//! The world of a worker, over the real servers.
+
+use rdkafka_sys::RDKafkaErrorCode;
+
+use super::native::{Consumer, NativeError, OffsetAndMetadata};
+use super::producer::ExchangeProducer;
+use crate::model::{Offset, TopicPartition};
+use crate::store::StoreClient;
+use crate::task::{DeadLetter, Record};
+use crate::worker::{Commit, Committed, InFlight, Io, LogError, LogRange, StoreRequest, Ticket};
+
+/// How long a question to a broker may take, in milliseconds.
+const ASK_TIMEOUT_MS: i32 = 10_000;
+
+/// Consumer, producer and ClickHouse of one worker.
+#[derive(Debug)]
+pub struct KafkaIo {
+    /// Polled by the worker's loop.
+    pub consumer: Consumer,
+    /// Polled by the worker's loop.
+    pub producer: ExchangeProducer,
+    /// Hands requests to the process's inserts.
+    pub store: StoreClient,
+}
+
+impl Io for KafkaIo {
+    fn commit(&mut self, commits: &[Commit]) -> Result<(), LogError> {
+        let offsets: Vec<OffsetAndMetadata> = commits
+            .iter()
+            .map(|commit| OffsetAndMetadata {
+                tp: commit.tp.clone(),
+                offset: Some(commit.offset),
+                metadata: commit.generation.map(|generation| format!("{GENERATION_PREFIX}{generation}")),
+            })
+            .collect();
+        self.consumer.commit(&offsets).map_err(|error| log_error(&error))
+    }
+
+    fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Committed>, LogError> {
+        let entries = self.consumer.committed(partitions, ASK_TIMEOUT_MS).map_err(|error| log_error(&error))?;
+        Ok(entries
+            .into_iter()
+            .map(|entry| Committed { offset: entry.offset, generation: entry.metadata.as_deref().and_then(generation_of) })
+            .collect())
+    }
+
+    fn range(&mut self, tp: &TopicPartition) -> Result<LogRange, LogError> {
+        let (start, end) = self.consumer.range(tp, ASK_TIMEOUT_MS).map_err(|error| log_error(&error))?;
+        Ok(LogRange { start, end })
+    }
+
+    fn start(&mut self, starts: &[(TopicPartition, Offset)]) -> Result<(), LogError> {
+        self.consumer.seek(starts, ASK_TIMEOUT_MS).map_err(|error| log_error(&error))?;
+        let partitions: Vec<TopicPartition> = starts.iter().map(|(tp, _)| tp.clone()).collect();
+        self.consumer.resume(&partitions).map_err(|error| log_error(&error))
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) {
+        if let Err(error) = self.consumer.pause(partitions) {
+            tracing::warn!(%error, "partitions could not be paused");
+        }
+    }
+
+    fn produce_exchange(&mut self, ticket: Ticket, partition: u32, header: &[u8], record: Option<&Record<'_>>) {
+        self.producer.exchange(ticket, partition, header, record);
+    }
+
+    fn produce_dead_letter(&mut self, ticket: Ticket, letter: &DeadLetter<'_>) {
+        self.producer.dead_letter(ticket, letter);
+    }
+
+    fn store(&mut self, request: StoreRequest) {
+        self.store.send(request);
+    }
+
+    fn in_flight(&self) -> InFlight {
+        self.producer.in_flight()
+    }
+}
+
+const GENERATION_PREFIX: &str = "onecode generation=";
+
+fn generation_of(metadata: &str) -> Option<u64> {
+    metadata.strip_prefix(GENERATION_PREFIX)?.parse().ok()
+}
+
+/// Errors by which the coordinator says that this member has no say any more; all others may pass.
+fn log_error(error: &NativeError) -> LogError {
+    match error.code {
+        RDKafkaErrorCode::IllegalGeneration
+        | RDKafkaErrorCode::UnknownMemberId
+        | RDKafkaErrorCode::FencedInstanceId
+        | RDKafkaErrorCode::AssignmentLost
+        | RDKafkaErrorCode::Fenced => LogError::Fenced(error.to_string()),
+        _ => LogError::Unavailable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generation_survives_the_metadata() {
+        assert_eq!(generation_of(&format!("{GENERATION_PREFIX}{}", u64::MAX)), Some(u64::MAX));
+        assert_eq!(generation_of(""), None);
+        assert_eq!(generation_of("7"), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! One insert, tried until it is in: what may pass is waited out with the same bytes, what an operator has to mend is not.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clickhouse::{Client, Compression};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::config::Config;
+use crate::telemetry::{Status, events};
+
+/// Bytes handed to the connection at once.
+const PIECE_BYTES: usize = 1 << 20;
+/// First pause after a failure; doubles up to `limits.retry_backoff_max_ms`.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// How often in a row the server may name a fault of the schema before it is believed.
+const BELIEVED_AFTER: u32 = 3;
+
+/// ClickHouse error codes that waiting does not mend: unknown table, database or column, types, permissions.
+const FAULTS: [u32; 9] = [8, 16, 47, 53, 60, 81, 164, 497, 48];
+
+/// ClickHouse, with the limits on talking to it.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub client: ClientBox,
+    pub rows_per_insert: usize,
+    pub workers: usize,
+    pub insert_timeout: Duration,
+    pub query_timeout: Duration,
+    send_timeout: Duration,
+    backoff_max: Duration,
+    in_flight: Semaphore,
+    pace: Mutex<Instant>,
+    pause_between_inserts: Duration,
+    pub status: Arc<Status>,
+}
+
+/// The client, kept out of `Debug`: it holds the password.
+pub(super) struct ClientBox(pub Client);
+
+impl std::fmt::Debug for ClientBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+/// Failures of one insert so far.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    failures: u32,
+    faults: u32,
+}
+
+impl Server {
+    pub fn new(config: &Config, status: Arc<Status>, optional_settings: &[(&str, &str)]) -> Self {
+        let mut client = Client::default()
+            .with_url(&config.clickhouse.url)
+            .with_user(&config.clickhouse.user)
+            .with_database(&config.clickhouse.database)
+            .with_compression(Compression::Lz4);
+        if !config.clickhouse.password.is_empty() {
+            client = client.with_password(config.clickhouse.password.expose());
+        }
+        // Nothing is inserted later than it is acknowledged, and nothing is dropped because it looks like something before.
+        for (name, value) in [("async_insert", "0"), ("insert_deduplicate", "0"), ("max_partitions_per_insert_block", "0")] {
+            client = client.with_setting(name, value);
+        }
+        for (name, value) in optional_settings {
+            client = client.with_setting(*name, *value);
+        }
+        let per_second = config.limits.inserts_per_second.max(1);
+        Server {
+            client: ClientBox(client),
+            rows_per_insert: config.limits.rows_per_insert,
+            workers: config.pipeline.workers,
+            insert_timeout: config.clickhouse.insert_timeout,
+            query_timeout: config.clickhouse.query_timeout,
+            send_timeout: config.clickhouse.send_timeout,
+            backoff_max: config.limits.retry_backoff_max,
+            in_flight: Semaphore::new(config.limits.in_flight_inserts),
+            pace: Mutex::new(Instant::now()),
+            pause_between_inserts: Duration::from_secs(1) / per_second,
+            status,
+        }
+    }
+
+    /// Longest pause between two attempts.
+    pub fn backoff_max(&self) -> Duration {
+        self.backoff_max
+    }
+
+    /// Inserts until it is in. An error is something that an operator has to mend.
+    pub async fn insert_until_done(
+        &self,
+        statement: &str,
+        parts: &[Bytes],
+        table: &'static str,
+        mut attempts: Attempts,
+    ) -> Result<(), String> {
+        loop {
+            self.wait_for_turn().await;
+            let Ok(_permit) = self.in_flight.acquire().await else { return Err("inserts were stopped".to_owned()) };
+            self.status.insert_started();
+            let Err(error) = self.insert_once(statement, parts).await else {
+                self.status.insert_succeeded();
+                return Ok(());
+            };
+            let text = error.to_string();
+            self.status.insert_failed(&text);
+            events::insert_retried(table);
+            let pause = attempts.failed(table, &text, self.backoff_max)?;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Keeps `limits.inserts_per_second`.
+    async fn wait_for_turn(&self) {
+        let turn = {
+            let mut next = self.pace.lock().await;
+            let turn = (*next).max(Instant::now());
+            *next = turn + self.pause_between_inserts;
+            turn
+        };
+        tokio::time::sleep_until(turn.into()).await;
+    }
+
+    async fn insert_once(&self, statement: &str, parts: &[Bytes]) -> Result<(), clickhouse::error::Error> {
+        let mut insert = self.client.0.insert_formatted_with(statement).with_timeouts(Some(self.send_timeout), Some(self.insert_timeout));
+        for part in parts {
+            let mut rest = part.clone();
+            while !rest.is_empty() {
+                let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+                insert.send(piece).await?;
+            }
+        }
+        insert.end().await
+    }
+}
+
+impl Attempts {
+    /// Notes a failure: the pause before the next attempt, or an error for an operator.
+    pub fn failed(&mut self, what: &str, error: &str, backoff_max: Duration) -> Result<Duration, String> {
+        self.failures += 1;
+        if error_code(error).is_some_and(|code| FAULTS.contains(&code)) {
+            self.faults += 1;
+            if self.faults >= BELIEVED_AFTER {
+                return Err(format!(
+                    "clickhouse refuses rows of table `{what}`: {error}; run `onecode check`, then `onecode migrate`; nothing was lost, what was not acknowledged is read again"
+                ));
+            }
+        }
+        let pause = backoff(self.failures, backoff_max);
+        if self.failures.is_power_of_two() {
+            tracing::warn!(
+                table = what,
+                failures = self.failures,
+                ?pause,
+                "clickhouse did not take an insert, it is tried again with the same bytes: {error}"
+            );
+        }
+        Ok(pause)
+    }
+}
+
+fn backoff(failures: u32, most: Duration) -> Duration {
+    FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(most)
+}
+
+/// The number in "Code: 60. DB::Exception: …".
+fn error_code(error: &str) -> Option<u32> {
+    let (_, rest) = error.split_once("Code: ")?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_waited_out_and_a_missing_table_is_reported() {
+        let most = Duration::from_secs(10);
+        let mut attempts = Attempts::default();
+        for failure in 0..1_000 {
+            let pause = attempts.failed("scans", "network error: connection refused", most).expect("waited out");
+            assert!(pause <= most && (failure > 10 || pause < most || failure > 6), "{failure}: {pause:?}");
+        }
+        let mut missing = Attempts::default();
+        let error = "bad response: Code: 60. DB::Exception: Table onecode.scans does not exist";
+        assert!(missing.failed("scans", error, most).is_ok() && missing.failed("scans", error, most).is_ok());
+        let report = missing.failed("scans", error, most).expect_err("believed");
+        assert!(report.contains("`scans`") && report.contains("onecode migrate"), "{report}");
+    }
+}

@@ -1,0 +1,83 @@
+//! Inserts of serving and archive rows: one queue a table for the whole process, so that workers' rows become few parts.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::attempt::{Attempts, Server};
+use crate::rows::Table;
+use crate::telemetry::events;
+use crate::worker::StoreReply;
+
+/// Rows of one worker for one table.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub batch: u64,
+    pub rows: usize,
+    pub bytes: Bytes,
+    pub reply: Sender<StoreReply>,
+}
+
+/// How long to wait for the other workers' rows of the same moment.
+const GATHER: Duration = Duration::from_millis(30);
+
+/// Takes chunks of one table as they come, and inserts them together. Never gives up: an outage of any length is waited out,
+/// and the workers stop fetching meanwhile.
+pub(super) async fn insert_chunks(server: Arc<Server>, table: Table, mut chunks: UnboundedReceiver<Chunk>) {
+    let statement = statement(table.name(), table.columns());
+    let mut carried = None;
+    loop {
+        let first = match carried.take() {
+            Some(chunk) => chunk,
+            None => match chunks.recv().await {
+                Some(chunk) => chunk,
+                None => return,
+            },
+        };
+        if server.workers > 1 && !table.is_archive() {
+            tokio::time::sleep(GATHER).await;
+        }
+        let mut rows = first.rows;
+        let mut group = vec![first];
+        while let Ok(chunk) = chunks.try_recv() {
+            if rows + chunk.rows > server.rows_per_insert {
+                carried = Some(chunk);
+                break;
+            }
+            rows += chunk.rows;
+            group.push(chunk);
+        }
+        let parts: Vec<Bytes> = group.iter().map(|chunk| chunk.bytes.clone()).collect();
+        let began = Instant::now();
+        let outcome = server.insert_until_done(&statement, &parts, table.name(), Attempts::default()).await;
+        match outcome {
+            Ok(()) => {
+                events::inserted(table.name(), rows, began.elapsed());
+                for chunk in group {
+                    answer(&chunk.reply, StoreReply::Inserted { table, batch: chunk.batch });
+                }
+            }
+            Err(error) => {
+                for chunk in group {
+                    answer(&chunk.reply, StoreReply::Refused { error: error.clone() });
+                }
+            }
+        }
+    }
+}
+
+/// `INSERT INTO … FORMAT RowBinary` with the columns named.
+pub(super) fn statement(table: &str, columns: &[&str]) -> String {
+    let columns: Vec<String> = columns.iter().map(|column| format!("`{column}`")).collect();
+    format!("INSERT INTO {table} ({}) FORMAT RowBinary", columns.join(", "))
+}
+
+/// A worker that is gone does not want to know.
+pub(super) fn answer(reply: &Sender<StoreReply>, answer: StoreReply) {
+    if reply.send(answer).is_err() {
+        tracing::debug!("an answer of clickhouse came after its worker had ended");
+    }
+}

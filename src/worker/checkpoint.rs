@@ -1,0 +1,137 @@
+//! Checkpoints: cut, wait for everything that the cut stands on, write it in one atomic insert, commit the offsets.
+
+use super::io::{Commit, Fatal, Io, LogError, RunId, StoreRequest};
+use super::outbox::WorkerOutbox;
+use super::slot::{Checkpoint, Phase, Running};
+use super::{Now, Ticket, Worker};
+use crate::task::LogRole;
+
+impl Worker {
+    /// Begins checkpoints whose time has come, and writes those whose cut is covered.
+    pub(super) fn advance_checkpoints<I: Io>(&mut self, io: &mut I, now: Now) -> Result<(), Fatal> {
+        for slot in 0..self.slots.len() {
+            if self.is_checkpoint_due(slot, now) {
+                self.cut(io, slot, now);
+            }
+            self.write_if_covered(io, slot);
+        }
+        Ok(())
+    }
+
+    fn is_checkpoint_due(&mut self, slot: usize, now: Now) -> bool {
+        let draining = self.draining;
+        let Some(running) = self.running_mut(slot) else { return false };
+        if running.checkpoint.is_some() || !running.may_serve(now.mono_ms, draining) {
+            return false;
+        }
+        let is_large = running.task.engine().dirty_state() >= self.settings.dirty_keys_per_checkpoint;
+        let Some(running) = self.running_mut(slot) else { return false };
+        (draining || is_large || now.mono_ms >= running.next_checkpoint_ms) && running.task.has_unsaved()
+    }
+
+    /// Fixes rows and positions at this moment. Events applied from here on belong to the next cut.
+    fn cut<I: Io>(&mut self, io: &mut I, slot: usize, now: Now) {
+        let Some(Phase::Running(running)) = self.slots.get_mut(slot).map(|slot| &mut slot.phase) else { return };
+        let mut out =
+            WorkerOutbox { io, archive: &mut self.archive_open, ticket: Ticket { run: running.run, epoch: running.epoch }, produced: 0 };
+        running.task.send_progress(now.wall_ms, &mut out);
+        let produced = out.produced;
+        running.produced(produced);
+        running.task.drain_rows(&mut self.serving_open);
+        let cut = running.task.cut(now.wall_ms);
+        running.checkpoint = Some(Checkpoint {
+            epoch: running.epoch,
+            needs_serving: self.serving.needed(self.serving_open.is_empty()),
+            needs_archive: self.archive.needed(self.archive_open.is_empty()),
+            bytes: cut.rows.bytes().len(),
+            rows: Some(cut.rows),
+            offsets: cut.offsets,
+            cut_at_ms: now.mono_ms,
+        });
+        running.epoch += 1;
+        running.next_checkpoint_ms = now.mono_ms + self.settings.checkpoint_interval_ms;
+    }
+
+    fn write_if_covered<I: Io>(&mut self, io: &mut I, slot: usize) {
+        let (served, archived) = (self.serving.done(), self.archive.done());
+        let Some(running) = self.running_mut(slot) else { return };
+        let run = running.run;
+        let Some(epoch) = running.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch) else { return };
+        let acknowledged = running.all_acknowledged(epoch);
+        let Some(checkpoint) = &mut running.checkpoint else { return };
+        let covered = acknowledged && served >= checkpoint.needs_serving && archived >= checkpoint.needs_archive;
+        if covered && let Some(rows) = checkpoint.rows.take() {
+            io.store(StoreRequest::Write { run, epoch, rows });
+        }
+    }
+
+    /// A checkpoint is durable: commits its offsets, for lag tools and with the generation in the metadata.
+    pub(super) fn on_checkpoint_written<I: Io>(&mut self, io: &mut I, run: RunId, epoch: u32, now: Now) {
+        let mut commits = Vec::new();
+        let mut owned = false;
+        for slot in &mut self.slots {
+            let Phase::Running(running) = &mut slot.phase else { continue };
+            if let Some(checkpoint) = finished(running, run, epoch, now.mono_ms) {
+                owned = true;
+                self.counters.checkpoint_ms.push(now.mono_ms - checkpoint.cut_at_ms);
+                commits = commits_of(&slot.task.logs[..1], &checkpoint, running.task.generation());
+            }
+        }
+        if !owned {
+            // Not ours at present: durable in its own generation's partition, and not to be committed.
+            let kept = self.slots.iter_mut().filter_map(|slot| slot.memory.as_deref_mut()).chain(self.parked.values_mut());
+            for running in kept {
+                finished(running, run, epoch, now.mono_ms);
+            }
+            return;
+        }
+        match io.commit(&commits) {
+            Ok(()) => {}
+            Err(LogError::Unavailable(error)) => {
+                // Offsets serve lag tools alone; the next checkpoint commits them.
+                self.last_error = Some(format!("offsets could not be committed: {error}"));
+                if let Some(running) = self.slots.iter_mut().find_map(|slot| match &mut slot.phase {
+                    Phase::Running(running) if running.run == run => Some(running),
+                    _ => None,
+                }) {
+                    running.task.mark_moved();
+                }
+            }
+            Err(LogError::Fenced(error)) => self.on_fenced(&error),
+        }
+    }
+
+    /// The group has another idea: everything stops speaking until the next assignment.
+    pub(super) fn on_fenced(&mut self, error: &str) {
+        self.counters.fenced += 1;
+        self.last_error = Some(format!("fenced: {error}"));
+        self.on_revoked();
+    }
+
+    pub(super) fn running_mut(&mut self, slot: usize) -> Option<&mut Running> {
+        match &mut self.slots.get_mut(slot)?.phase {
+            Phase::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+}
+
+fn finished(running: &mut Running, run: RunId, epoch: u32, now_ms: i64) -> Option<Checkpoint> {
+    if running.run != run || running.checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.epoch != epoch) {
+        return None;
+    }
+    running.checkpointed_at_ms = now_ms;
+    running.checkpoint.take()
+}
+
+fn commits_of(home: &[(crate::model::TopicPartition, LogRole)], checkpoint: &Checkpoint, generation: u64) -> Vec<Commit> {
+    checkpoint
+        .offsets
+        .iter()
+        .map(|(tp, offset)| Commit {
+            tp: tp.clone(),
+            offset: *offset,
+            generation: home.iter().any(|(home, _)| home == tp).then_some(generation),
+        })
+        .collect()
+}

@@ -1,0 +1,215 @@
+//! What a worker asks of the world, and what the world tells it: the seam between the real shells and the simulator.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::model::{Offset, TaskName, TopicPartition};
+use crate::rows::{RowBuffer, Table};
+use crate::task::{DeadLetter, Record};
+
+/// Names one run of a task in one worker; answers to an older run are told apart by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub u32);
+
+/// Names a group of produced messages: those of one run between two cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket {
+    /// Run.
+    pub run: RunId,
+    /// Number of the cut that waits for them.
+    pub epoch: u32,
+}
+
+/// One entry of an offset commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Log.
+    pub tp: TopicPartition,
+    /// Next offset to read.
+    pub offset: Offset,
+    /// The generation, for home partitions.
+    pub generation: Option<u64>,
+}
+
+/// What the group's coordinator holds for a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Next offset to read.
+    pub offset: Option<Offset>,
+    /// The generation in the metadata.
+    pub generation: Option<u64>,
+}
+
+/// Ends of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRange {
+    /// First offset that can be read.
+    pub start: Offset,
+    /// Offset of the next record to be written.
+    pub end: Offset,
+}
+
+/// Why Kafka did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// The group has another idea of who owns what: stop speaking.
+    #[error("fenced by the group's coordinator: {0}")]
+    Fenced(String),
+    /// May work later.
+    #[error("kafka does not answer: {0}")]
+    Unavailable(String),
+}
+
+/// Work for ClickHouse. Everything but `Copy` may be repeated with the same bytes until it is answered, and the shell does so.
+#[derive(Debug)]
+pub enum StoreRequest {
+    /// Serving or archive rows of the worker's batch `batch`.
+    Insert {
+        /// Table.
+        table: Table,
+        /// Batch.
+        batch: u64,
+        /// Rows.
+        rows: RowBuffer,
+    },
+    /// Generations of tasks that `task_state` holds.
+    Newest {
+        /// Number of the assignment.
+        assignment: u64,
+        /// Tasks.
+        tasks: Vec<TaskName>,
+    },
+    /// Copies the live rows of one generation into another, without the completeness mark. Tried once.
+    Copy {
+        /// Run.
+        run: RunId,
+        /// Task.
+        task: TaskName,
+        /// Source generation.
+        from: u64,
+        /// New generation.
+        to: u64,
+    },
+    /// Writes rows of one task and generation in one atomic insert.
+    Write {
+        /// Run.
+        run: RunId,
+        /// Number of the cut, or 0.
+        epoch: u32,
+        /// Rows.
+        rows: RowBuffer,
+    },
+    /// Reads the live rows of a generation.
+    Load {
+        /// Run.
+        run: RunId,
+        /// Task.
+        task: TaskName,
+        /// Generation.
+        generation: u64,
+    },
+    /// Drops generations; nobody waits for it.
+    Drop {
+        /// Task.
+        task: TaskName,
+        /// Generations.
+        generations: Vec<u64>,
+    },
+}
+
+/// A generation of a task in `task_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredGeneration {
+    /// Number.
+    pub generation: u64,
+    /// Whether it has its completeness mark.
+    pub complete: bool,
+}
+
+/// ClickHouse's answers.
+#[derive(Debug)]
+pub enum StoreReply {
+    /// The rows are in and durable.
+    Inserted {
+        /// Table.
+        table: Table,
+        /// Batch.
+        batch: u64,
+    },
+    /// Generations by task, in order.
+    Newest {
+        /// Number of the assignment.
+        assignment: u64,
+        /// Generations.
+        generations: BTreeMap<TaskName, Vec<StoredGeneration>>,
+    },
+    /// The copy ended, or its outcome is unknown.
+    Copied {
+        /// Run.
+        run: RunId,
+        /// Unknown outcome.
+        result: Result<(), String>,
+    },
+    /// The rows are in and durable.
+    Written {
+        /// Run.
+        run: RunId,
+        /// Number of the cut, or 0.
+        epoch: u32,
+    },
+    /// Rows as RowBinary of (kind UInt8, key String, sequence UInt64, payload String).
+    Loaded {
+        /// Run.
+        run: RunId,
+        /// Rows.
+        rows: Vec<u8>,
+    },
+    /// ClickHouse refuses for good (a missing table, a wrong column, no permission): an operator has to act.
+    Refused {
+        /// What it says, with the table and what to do.
+        error: String,
+    },
+}
+
+/// The world of a worker. All calls come from the worker's own thread.
+pub trait Io {
+    /// Commits offsets, and waits for the answer.
+    fn commit(&mut self, commits: &[Commit]) -> Result<(), LogError>;
+    /// Reads what is committed for the group.
+    fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Committed>, LogError>;
+    /// Asks the broker for the ends of a log.
+    fn range(&mut self, tp: &TopicPartition) -> Result<LogRange, LogError>;
+    /// Sets the next offsets to fetch and begins to fetch; what was fetched before is discarded.
+    fn start(&mut self, starts: &[(TopicPartition, Offset)]) -> Result<(), LogError>;
+    /// Stops fetching; the consumer goes on being polled. [`Io::start`] begins again.
+    fn pause(&mut self, partitions: &[TopicPartition]);
+    /// Produces to a partition of the exchange: the record's key, value and headers, and one header more.
+    fn produce_exchange(&mut self, ticket: Ticket, partition: u32, header: &[u8], record: Option<&Record<'_>>);
+    /// Produces to the dead-letter topic.
+    fn produce_dead_letter(&mut self, ticket: Ticket, letter: &DeadLetter<'_>);
+    /// Hands work to ClickHouse's shell; the answer comes as a [`StoreReply`].
+    fn store(&mut self, request: StoreRequest);
+    /// Produced messages that are not acknowledged yet, and their bytes.
+    fn in_flight(&self) -> InFlight;
+}
+
+/// What is on its way to Kafka.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InFlight {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+/// Why a worker has to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fatal(pub String);
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Fatal {}

@@ -1,0 +1,34 @@
+//! Hands what leaves a task to the worker's shells, and counts what has to be acknowledged.
+
+use super::io::{Io, Ticket};
+use crate::model::Event;
+use crate::rows::ArchiveRows;
+use crate::task::{DeadLetter, Outbox, Record, RelayHeader};
+
+pub(super) struct WorkerOutbox<'a, I: Io> {
+    pub io: &'a mut I,
+    pub archive: &'a mut ArchiveRows,
+    pub ticket: Ticket,
+    pub produced: u64,
+}
+
+impl<I: Io> Outbox for WorkerOutbox<'_, I> {
+    fn relay(&mut self, destination: u32, header: &RelayHeader, record: &Record<'_>) {
+        self.produced += 1;
+        self.io.produce_exchange(self.ticket, destination, &header.encode(), Some(record));
+    }
+
+    fn progress(&mut self, destination: u32, header: Vec<u8>) {
+        self.produced += 1;
+        self.io.produce_exchange(self.ticket, destination, &header, None);
+    }
+
+    fn dead_letter(&mut self, letter: &DeadLetter<'_>) {
+        self.produced += 1;
+        self.io.produce_dead_letter(self.ticket, letter);
+    }
+
+    fn archive(&mut self, event: &Event<'_>) {
+        crate::rows::archive::push(event, self.archive);
+    }
+}

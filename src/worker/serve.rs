@@ -1,0 +1,82 @@
+//! The serving rhythm: dirty keys become rows, rows become one batch, and the next waits until it is in.
+
+use super::io::{Io, StoreRequest};
+use super::slot::Phase;
+use super::{Now, Worker};
+use crate::rows::Table;
+
+impl Worker {
+    /// Serves when it is time and the batch before is in.
+    pub(super) fn serve<I: Io>(&mut self, io: &mut I, now: Now) {
+        if self.serving.is_in_flight() {
+            return;
+        }
+        let interval_ms = if self.is_behind() { self.settings.serve_interval_behind_ms } else { self.settings.serve_interval_ms };
+        // Boundaries of the wall clock, the same for all workers of a process, so that their rows make one insert.
+        let is_time = now.wall_ms.div_euclid(interval_ms) != self.last_serve_wall_ms.div_euclid(interval_ms);
+        if !is_time && !self.draining {
+            return;
+        }
+        self.last_serve_wall_ms = now.wall_ms;
+        let draining = self.draining;
+        for slot in &mut self.slots {
+            if let Phase::Running(running) = &mut slot.phase
+                && running.may_serve(now.mono_ms, draining)
+            {
+                running.task.drain_rows(&mut self.serving_open);
+            }
+        }
+        let tables = self.serving_open.take();
+        if let Some(batch) = self.serving.seal(now.mono_ms, &tables) {
+            self.times_in_flight.append(&mut self.times_open);
+            for (table, rows) in tables {
+                io.store(StoreRequest::Insert { table, batch, rows });
+            }
+        }
+    }
+
+    /// Whether there is a backlog: some log of a running task has not been read to its end for a while.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind_since_ms.is_some_and(|since_ms| self.last_tick_ms - since_ms > BEHIND_AFTER_MS)
+    }
+
+    /// Notes whether all logs were read to their ends at this moment.
+    pub(super) fn note_backlog(&mut self, now: Now) {
+        self.last_tick_ms = now.mono_ms;
+        let caught_up = self.slots.iter().all(|slot| match &slot.phase {
+            Phase::Running(running) => running.task.logs().all(|(_, _, at_end)| at_end),
+            _ => true,
+        });
+        self.behind_since_ms = if caught_up { None } else { self.behind_since_ms.or(Some(now.mono_ms)) };
+    }
+
+    /// Sends archive rows when there are enough of them, or they have waited long enough.
+    pub(super) fn send_archive<I: Io>(&mut self, io: &mut I, now: Now) {
+        if self.archive.is_in_flight() || self.archive_open.is_empty() {
+            return;
+        }
+        let waited = now.mono_ms - self.archive.sealed_at_ms() >= self.settings.archive_interval_ms;
+        if !waited && !self.draining && self.archive_open.rows() < self.settings.archive_rows {
+            return;
+        }
+        let tables = self.archive_open.take();
+        if let Some(batch) = self.archive.seal(now.mono_ms, &tables) {
+            for (table, rows) in tables {
+                io.store(StoreRequest::Insert { table, batch, rows });
+            }
+        }
+    }
+
+    pub(super) fn on_inserted(&mut self, table: Table, batch: u64) {
+        if table.is_archive() {
+            self.archive.inserted(table, batch);
+        } else {
+            if self.serving.inserted(table, batch) {
+                self.counters.served.append(&mut self.times_in_flight);
+            }
+        }
+    }
+}
+
+/// A log that has not been read to its end for this long is a backlog.
+const BEHIND_AFTER_MS: i64 = 3_000;

@@ -1,0 +1,175 @@
+//! Where each assigned task stands between its assignment and its running.
+
+use std::collections::BTreeMap;
+
+use super::assignment::AssignedTask;
+use super::io::RunId;
+use crate::model::{Offset, TopicPartition};
+use crate::rows::RowBuffer;
+use crate::task::{Positions, Restore, Task};
+
+/// A task of the present assignment.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub task: AssignedTask,
+    /// Memory of an earlier run in this worker, until it is known whether it is still the newest.
+    pub memory: Option<Box<Running>>,
+    pub phase: Phase,
+}
+
+impl Slot {
+    pub fn new(task: AssignedTask, memory: Option<Box<Running>>) -> Self {
+        Slot { task, memory, phase: Phase::Asking }
+    }
+}
+
+/// The takeover of a task, step by step. Nothing leaves the task before `Running`.
+///
+/// ```text
+/// Asking ──newest──► Claimed ──► Copying ──► Marking ──► Loading ──► Restoring ──confirm──► Running
+///    ▲                  │ (no generation: first start)      │                                  ▲
+///    │                  └───────────► Marking ──confirm─────┼──────────────────────────────────┤
+///    └── unknown outcome, or Kafka is away ─────────────────┘          memory is still newest ─┘
+/// ```
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The newest generation is being asked for, or has to be asked for again.
+    Asking,
+    /// `generation` is ours by commit; waits for a free place among the parallel takeovers.
+    Claimed { generation: u64, source: Option<u64>, stale: Vec<u64> },
+    /// The source's rows are being copied.
+    Copying { run: RunId, generation: u64, stale: Vec<u64> },
+    /// The completeness mark is being written; `first` holds the task of a first start.
+    Marking { run: RunId, generation: u64, stale: Vec<u64>, first: Option<Box<Task>> },
+    /// The rows are being read.
+    Loading { run: RunId, generation: u64, stale: Vec<u64> },
+    /// The rows are being put into memory, in pieces.
+    Restoring { run: RunId, stale: Vec<u64>, rows: Vec<u8>, at: usize, restore: Box<Restore> },
+    /// In memory; to be confirmed.
+    Restored { run: RunId, stale: Vec<u64>, task: Box<Task>, positions: Option<Box<Positions>> },
+    /// It runs.
+    Running(Box<Running>),
+}
+
+impl Phase {
+    /// The run whose answer is waited for.
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Phase::Copying { run, .. }
+            | Phase::Marking { run, .. }
+            | Phase::Loading { run, .. }
+            | Phase::Restoring { run, .. }
+            | Phase::Restored { run, .. } => Some(*run),
+            Phase::Running(running) => Some(running.run),
+            Phase::Asking | Phase::Claimed { .. } => None,
+        }
+    }
+
+    /// Whether it takes a place among the parallel takeovers.
+    pub fn is_taking_over(&self) -> bool {
+        matches!(
+            self,
+            Phase::Copying { .. } | Phase::Marking { .. } | Phase::Loading { .. } | Phase::Restoring { .. } | Phase::Restored { .. }
+        )
+    }
+
+    /// For logs and `/status`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Asking => "asking",
+            Phase::Claimed { .. } => "claimed",
+            Phase::Copying { .. } => "copying",
+            Phase::Marking { .. } => "marking",
+            Phase::Loading { .. } => "loading",
+            Phase::Restoring { .. } => "restoring",
+            Phase::Restored { .. } => "confirming",
+            Phase::Running(_) => "running",
+        }
+    }
+}
+
+/// A task that runs, or whose memory is kept over a rebalance.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub task: Task,
+    pub run: RunId,
+    /// Number of the next cut: messages produced now belong to it.
+    pub epoch: u32,
+    /// Messages that are not acknowledged yet, by the cut that waits for them.
+    pub unacknowledged: BTreeMap<u32, u64>,
+    pub checkpoint: Option<Checkpoint>,
+    pub next_checkpoint_ms: i64,
+    pub checkpointed_at_ms: i64,
+    /// Not to be served before these offsets are passed or this time has come.
+    pub serve_gate: Option<ServeGate>,
+}
+
+/// After a takeover readers must not see time run backwards.
+#[derive(Debug)]
+pub(super) struct ServeGate {
+    pub ends: Vec<Offset>,
+    pub until_ms: i64,
+}
+
+/// A checkpoint on its way.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    /// Number of the cut.
+    pub epoch: u32,
+    /// Serving and archive batches that must be in first.
+    pub needs_serving: u64,
+    pub needs_archive: u64,
+    /// Rows for `task_state`; `None` once handed to ClickHouse's shell.
+    pub rows: Option<RowBuffer>,
+    /// Bytes of the rows.
+    pub bytes: usize,
+    pub offsets: Vec<(TopicPartition, Offset)>,
+    pub cut_at_ms: i64,
+}
+
+impl Running {
+    pub fn new(task: Task, run: RunId, now_ms: i64, first_checkpoint_ms: i64, serve_gate: Option<ServeGate>) -> Self {
+        Running {
+            task,
+            run,
+            epoch: 1,
+            unacknowledged: BTreeMap::new(),
+            checkpoint: None,
+            next_checkpoint_ms: first_checkpoint_ms,
+            checkpointed_at_ms: now_ms,
+            serve_gate,
+        }
+    }
+
+    #[inline]
+    pub fn produced(&mut self, messages: u64) {
+        if messages > 0 {
+            *self.unacknowledged.entry(self.epoch).or_insert(0) += messages;
+        }
+    }
+
+    pub fn acknowledged(&mut self, epoch: u32) {
+        if let Some(waiting) = self.unacknowledged.get_mut(&epoch) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.unacknowledged.remove(&epoch);
+            }
+        }
+    }
+
+    /// Whether Kafka has acknowledged everything that was produced up to a cut.
+    pub fn all_acknowledged(&self, epoch: u32) -> bool {
+        self.unacknowledged.first_key_value().is_none_or(|(oldest, _)| *oldest > epoch)
+    }
+
+    /// Whether the task may serve; opens the gate for good when it may.
+    pub fn may_serve(&mut self, now_ms: i64, draining: bool) -> bool {
+        let Some(gate) = &self.serve_gate else { return true };
+        let passed = self.task.logs().zip(&gate.ends).all(|((_, next, at_end), end)| next >= *end || at_end);
+        if passed || draining || now_ms >= gate.until_ms {
+            self.serve_gate = None;
+            return true;
+        }
+        false
+    }
+}
