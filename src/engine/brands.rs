@@ -18,7 +18,7 @@ struct Brand {
 pub(super) struct Brands {
     calendar: Calendar,
     brands: Vec<Brand>,
-    numbers: HashMap<Box<str>, BrandId, foldhash::fast::FixedState>,
+    numbers: HashMap<Box<str>, BrandId, foldhash::quality::FixedState>,
 }
 
 impl Brands {

@@ -68,7 +68,7 @@ impl Cell {
 pub(super) struct Cells {
     slab: Slab<Cell>,
     index: SlotIndex,
-    hasher: foldhash::fast::FixedState,
+    hasher: foldhash::quality::FixedState,
     to_be_served: Vec<Slot>,
     to_be_cut: Vec<Slot>,
     heap_bytes: usize,
@@ -79,7 +79,7 @@ impl Cells {
         Cells {
             slab: Slab::new(),
             index: SlotIndex::new(),
-            hasher: foldhash::fast::FixedState::default(),
+            hasher: foldhash::quality::FixedState::default(),
             to_be_served: Vec::new(),
             to_be_cut: Vec::new(),
             heap_bytes: 0,

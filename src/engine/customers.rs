@@ -15,7 +15,7 @@ use crate::model::{Day, Event, Sums};
 pub(super) struct Customers {
     slab: Slab<Customer>,
     index: SlotIndex,
-    hasher: foldhash::fast::FixedState,
+    hasher: foldhash::quality::FixedState,
     /// Customers whose row waits to be served.
     pub(super) to_be_served: Vec<Slot>,
     /// Their days that wait to be served.
@@ -43,7 +43,7 @@ impl Customers {
         Customers {
             slab: Slab::new(),
             index: SlotIndex::new(),
-            hasher: foldhash::fast::FixedState::default(),
+            hasher: foldhash::quality::FixedState::default(),
             to_be_served: Vec::new(),
             days_to_be_served: Vec::new(),
             to_be_cut: Vec::new(),

@@ -168,8 +168,8 @@ impl Ids {
             Ids::Few(ids) if ids.spilled() => ids.capacity() * size_of::<RememberedId>(),
             Ids::Few(_) => 0,
             Ids::Many(many) => {
-                let chunks = many.chunks.capacity() * (size_of::<Chunk>() + CHUNK * size_of::<RememberedId>());
-                size_of::<ManyIds>() + chunks + many.index.allocation_size()
+                let ids = many.index.len() * size_of::<RememberedId>();
+                size_of::<ManyIds>() + many.chunks.capacity() * size_of::<Chunk>() + ids + many.index.allocation_size()
             }
         }
     }

@@ -36,7 +36,7 @@ impl Entry {
 pub(super) struct Symbols {
     entries: Slab<Entry>,
     index: SlotIndex,
-    hasher: foldhash::fast::FixedState,
+    hasher: foldhash::quality::FixedState,
     pass: u32,
     text_bytes: usize,
 }
@@ -45,7 +45,7 @@ impl Symbols {
     pub(super) fn new() -> Self {
         let mut entries = Slab::new();
         entries.insert(Entry { text: Some("".into()), mark: 0 });
-        Symbols { entries, index: SlotIndex::new(), hasher: foldhash::fast::FixedState::default(), pass: 0, text_bytes: 0 }
+        Symbols { entries, index: SlotIndex::new(), hasher: foldhash::quality::FixedState::default(), pass: 0, text_bytes: 0 }
     }
 
     /// The number of a text.

@@ -1,6 +1,7 @@
 //! The batch oracle: the serving tables recounted from the set of distinct events, in the plainest way that `rules.md` allows.
 //!
 //! Shares no code with the engine. Slow on purpose: every row is a filter over all events.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
 //! Reads the RowBinary that the pipeline writes, and keeps the rows as ReplacingMergeTree would.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::collections::BTreeMap;
 
