@@ -596,6 +596,8 @@ unsafe extern "C" fn on_log(_handle: *const sys::rd_kafka_t, level: c_int, facil
     // SAFETY: both texts are valid during the callback.
     let (facility, text) = unsafe { (text_of(facility), text_of(text)) };
     match level {
+        // Remarks on options that are set on purpose, or meant for the other client.
+        _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{text}"),
         0..=3 => tracing::error!(target: "librdkafka", facility, "{text}"),
         4 => tracing::warn!(target: "librdkafka", facility, "{text}"),
         5 | 6 => tracing::info!(target: "librdkafka", facility, "{text}"),

@@ -24,9 +24,14 @@ impl Worker {
         if running.checkpoint.is_some() || !running.may_serve(now.mono_ms, draining) {
             return false;
         }
+        if !running.task.has_unsaved() {
+            // Nothing to save: what is stored is as good as new.
+            running.checkpointed_at_ms = now.mono_ms;
+            return false;
+        }
         let is_large = running.task.engine().dirty_state() >= self.settings.dirty_keys_per_checkpoint;
         let Some(running) = self.running_mut(slot) else { return false };
-        (draining || is_large || now.mono_ms >= running.next_checkpoint_ms) && running.task.has_unsaved()
+        (draining || is_large || now.mono_ms >= running.next_checkpoint_ms)
     }
 
     /// Fixes rows and positions at this moment. Events applied from here on belong to the next cut.
