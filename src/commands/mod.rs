@@ -4,6 +4,8 @@
 //! wrong; here it gets a variant of [`Command`]. Promises exit codes 0 done, 1 found something wrong, 2 wrong usage or configuration;
 //! errors go to stderr and say what to do. Nothing here decides: commands call modules.
 
+pub mod check;
+pub mod migrate;
 pub mod run;
 
 use std::io::{self, Write};
@@ -35,6 +37,20 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Validate the configuration, reach Kafka and ClickHouse, compare tables and topics
+    #[command(after_help = check::EXAMPLES)]
+    Check {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Create or upgrade tables, views and topics
+    #[command(after_help = migrate::EXAMPLES)]
+    Migrate {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        args: migrate::MigrateArgs,
+    },
     /// Run the pipeline
     #[command(after_help = run::EXAMPLES)]
     Run {
@@ -46,8 +62,10 @@ enum Command {
 }
 
 impl Command {
-    fn run(&self, _out: &mut impl Write) -> anyhow::Result<Verdict> {
+    fn run(&self, out: &mut impl Write) -> anyhow::Result<Verdict> {
         match self {
+            Command::Check { config } => block_on(check::run(&config.load()?, out)),
+            Command::Migrate { config, args } => block_on(migrate::run(&config.load()?, args, out)),
             Command::Run { config, args } => run::run(&config.load()?, args),
         }
     }
@@ -56,6 +74,7 @@ impl Command {
     fn default_level(&self) -> &'static str {
         match self {
             Command::Run { .. } => "info",
+            Command::Check { .. } | Command::Migrate { .. } => "warn",
         }
     }
 }

@@ -11,5 +11,5 @@ mod producer;
 
 pub use cluster::{Cluster, ClusterError, EXCHANGE_RETENTION};
 pub use io::KafkaIo;
-pub use options::{Membership, consumer_options, producer_options};
+pub use options::{Membership, consumer_options, max_message_bytes, producer_options};
 pub use producer::{Delivery, ExchangeProducer, ProducerError};

@@ -64,7 +64,7 @@ pub fn producer_options(config: &Config) -> BTreeMap<String, String> {
 }
 
 /// The largest message that onecode produces: a dead letter of a record of any size that a broker takes by default, with headers.
-fn max_message_bytes(config: &Config) -> usize {
+pub fn max_message_bytes(config: &Config) -> usize {
     const LARGEST_RECORD_BYTES: usize = 16 * 1024 * 1024;
     config.limits.event_bytes.max(LARGEST_RECORD_BYTES) + 64 * 1024
 }

@@ -3,6 +3,7 @@
 //! Promises that a request is repeated with the same bytes until it is answered (but a copy, which is tried once), and that
 //! an answer means durable. Never looks into rows.
 
+pub mod admin;
 mod attempt;
 mod insert;
 mod state;
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::rows::Table;
 use crate::telemetry::Status;
 use crate::worker::{StoreReply, StoreRequest};
+pub use admin::{Admin, AdminError, identifier, literal};
 use attempt::Server;
 use insert::{Chunk, answer, insert_chunks};
 

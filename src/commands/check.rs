@@ -1,0 +1,36 @@
+//! `onecode check`: whether the pipeline would run as configured.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use super::Verdict;
+use crate::config::Config;
+use crate::migrate;
+
+/// Shown below `--help`.
+pub const EXAMPLES: &str = "Examples:
+  onecode check --config onecode.toml && onecode run --config onecode.toml";
+
+/// Runs the command; its report goes to `out`.
+///
+/// # Errors
+/// Only when the report cannot be written: a server that cannot be reached is a fault in the report.
+pub async fn run(config: &Config, out: &mut impl Write) -> Result<Verdict> {
+    let inspection = migrate::inspect(config).await;
+    for fact in &inspection.facts {
+        writeln!(out, "ok: {fact}")?;
+    }
+    for advice in &inspection.advice {
+        writeln!(out, "note: {advice}")?;
+    }
+    for fault in &inspection.faults {
+        writeln!(out, "wrong: {fault}")?;
+    }
+    match inspection.faults.len() {
+        0 => writeln!(out, "check: nothing is wrong")?,
+        1 => writeln!(out, "check: 1 thing is wrong")?,
+        faults => writeln!(out, "check: {faults} things are wrong")?,
+    }
+    Ok(if inspection.faults.is_empty() { Verdict::Fine } else { Verdict::FoundSomething })
+}

@@ -1,0 +1,230 @@
+//! What has to be done on the ClickHouse side: database, tables, views, retention.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clickhouse::Row;
+use serde::Deserialize;
+
+use super::MigrateError;
+use super::compare::server_tables;
+use super::schema::{self, BOOKKEEPING, MIGRATIONS, TableSchema, VIEWS};
+use crate::config::ClickHouse;
+use crate::store::{Admin, identifier, literal};
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// As `migrate` prints it, in the imperative: "create table `customers`".
+    pub what: String,
+    /// Statements in their order; each may be repeated.
+    statements: Vec<String>,
+    needs_database: bool,
+}
+
+/// What the server has now.
+#[derive(Debug, Default)]
+struct Found {
+    has_database: bool,
+    tables: BTreeMap<String, TableSchema>,
+    views: BTreeSet<String>,
+    /// Checksums of what was applied, by number and name.
+    applied: BTreeMap<(u32, String), String>,
+}
+
+#[derive(Row, Deserialize)]
+struct Applied {
+    number: u32,
+    name: String,
+    checksum: String,
+}
+
+/// What has to be done, in order; nothing when the server is up to date.
+///
+/// # Errors
+/// When the server cannot be asked, when an applied migration was edited, or when a newer release migrated the database.
+pub async fn plan(config: &ClickHouse) -> Result<Vec<Step>, MigrateError> {
+    let found = look(config).await?;
+    refuse_foreign_history(&found.applied)?;
+    let mut steps = Vec::new();
+    if !found.has_database {
+        let sql = format!("CREATE DATABASE IF NOT EXISTS {}", identifier(&config.database));
+        steps.push(Step { what: format!("create database `{}`", config.database), statements: vec![sql], needs_database: false });
+    }
+    if !found.tables.contains_key("schema_migrations") {
+        steps.push(step("create table `schema_migrations`", vec![BOOKKEEPING.to_owned()]));
+    }
+    steps.extend(pending_migrations(&found));
+    steps.extend(pending_views(&found, config));
+    steps.extend(pending_retention(&found, config));
+    Ok(steps)
+}
+
+/// Does one step.
+///
+/// # Errors
+/// As the server says; the step can be done again.
+pub async fn apply(config: &ClickHouse, step: &Step) -> Result<(), MigrateError> {
+    let admin = if step.needs_database { Admin::new(config) } else { Admin::without_database(config) };
+    for statement in &step.statements {
+        admin.execute(statement).await?;
+    }
+    Ok(())
+}
+
+async fn look(config: &ClickHouse) -> Result<Found, MigrateError> {
+    let outside = Admin::without_database(config);
+    let databases: u64 = outside.row(&format!("SELECT count() FROM system.databases WHERE name = {}", literal(&config.database))).await?;
+    if databases == 0 {
+        return Ok(Found::default());
+    }
+    let admin = Admin::new(config);
+    let tables = server_tables(&admin).await?;
+    let views: Vec<String> = admin.rows("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'").await?;
+    let applied: Vec<Applied> = if tables.contains_key("schema_migrations") {
+        admin.rows("SELECT number, name, checksum FROM schema_migrations FINAL").await?
+    } else {
+        Vec::new()
+    };
+    Ok(Found {
+        has_database: true,
+        tables,
+        views: views.into_iter().collect(),
+        applied: applied.into_iter().map(|row| ((row.number, row.name), row.checksum)).collect(),
+    })
+}
+
+/// Applied migrations have to be a part of ours, unchanged.
+fn refuse_foreign_history(applied: &BTreeMap<(u32, String), String>) -> Result<(), MigrateError> {
+    for ((number, name), checksum) in applied.iter().filter(|((number, _), _)| *number > 0) {
+        let Some(ours) = MIGRATIONS.iter().find(|migration| migration.number == *number && migration.name == name) else {
+            return Err(MigrateError::NewerDatabase { name: name.clone() });
+        };
+        if ours.checksum() != *checksum {
+            return Err(MigrateError::Edited { name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Those not applied yet, and all of a table that was dropped since.
+fn pending_migrations(found: &Found) -> impl Iterator<Item = Step> {
+    MIGRATIONS.iter().filter_map(|migration| {
+        let table = migration.table();
+        let is_applied = found.applied.contains_key(&(migration.number, migration.name.to_owned()));
+        if is_applied && found.tables.contains_key(table) {
+            return None;
+        }
+        let verb = if migration.sql.contains("CREATE TABLE ") { "create" } else { "alter" };
+        let statements = vec![migration.sql.to_owned(), record(migration.number, migration.name, &migration.checksum())];
+        Some(step(format!("{verb} table `{table}` ({})", migration.name), statements))
+    })
+}
+
+fn pending_views(found: &Found, config: &ClickHouse) -> impl Iterator<Item = Step> {
+    let retention = config.minute_retention_days;
+    VIEWS.iter().filter_map(move |view| {
+        let sql = view.sql(retention);
+        let checksum = schema::checksum(&sql);
+        let exists = found.views.contains(view.name);
+        if exists && found.applied.get(&(0, view.name.to_owned())) == Some(&checksum) {
+            return None;
+        }
+        let verb = if exists { "replace" } else { "create" };
+        Some(step(format!("{verb} view `{}`", view.name), vec![sql, record(0, view.name, &checksum)]))
+    })
+}
+
+/// Where the retention on the server is not the configured one.
+fn pending_retention(found: &Found, config: &ClickHouse) -> Vec<Step> {
+    retention_differences(&found.tables, config)
+        .into_iter()
+        .map(|difference| {
+            let table = difference.table;
+            match difference.expected {
+                Some(ttl) => {
+                    step(format!("set the TTL of table `{table}` to {ttl}"), vec![format!("ALTER TABLE {table} MODIFY TTL {ttl}")])
+                }
+                None => step(format!("remove the TTL of table `{table}`"), vec![format!("ALTER TABLE {table} REMOVE TTL")]),
+            }
+        })
+        .collect()
+}
+
+/// A table whose TTL is not the configured one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RetentionDifference {
+    pub table: &'static str,
+    /// As configured; none = rows are kept for ever.
+    pub expected: Option<String>,
+    /// As the server has it.
+    pub found: Option<String>,
+}
+
+pub(super) fn retention_differences(tables: &BTreeMap<String, TableSchema>, config: &ClickHouse) -> Vec<RetentionDifference> {
+    let archive = config.archive_retention_days.map(|days| format!("toDateTime(event_time) + toIntervalDay({days})"));
+    let minutes = Some(format!("minute + toIntervalDay({})", config.minute_retention_days));
+    [("activity_minute", minutes), ("scans", archive.clone()), ("purchases", archive.clone()), ("share_events", archive)]
+        .into_iter()
+        .filter_map(|(table, expected)| {
+            let found = tables.get(table).and_then(|schema| ttl(&schema.engine));
+            (found != expected).then_some(RetentionDifference { table, expected, found })
+        })
+        .collect()
+}
+
+/// The TTL expression in `system.tables.engine_full`.
+fn ttl(engine_full: &str) -> Option<String> {
+    let (_, rest) = engine_full.split_once(" TTL ")?;
+    Some(rest.split(" SETTINGS ").next().unwrap_or(rest).to_owned())
+}
+
+fn step(what: impl Into<String>, statements: Vec<String>) -> Step {
+    Step { what: what.into(), statements, needs_database: true }
+}
+
+fn record(number: u32, name: &str, checksum: &str) -> String {
+    format!("INSERT INTO schema_migrations SETTINGS async_insert = 0 SELECT {number}, {}, {}, now64(3)", literal(name), literal(checksum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(number: u32, name: &str, checksum: &str) -> BTreeMap<(u32, String), String> {
+        BTreeMap::from([((number, name.to_owned()), checksum.to_owned())])
+    }
+
+    #[test]
+    fn an_edited_migration_is_refused_by_name() {
+        let error = refuse_foreign_history(&applied(2, "0002_customers", "0123456789abcdef")).expect_err("edited");
+        assert!(error.to_string().contains("0002_customers") && error.to_string().contains("never edited"), "{error}");
+        refuse_foreign_history(&applied(2, "0002_customers", &MIGRATIONS[0].checksum())).expect("unchanged");
+    }
+
+    #[test]
+    fn a_database_of_a_newer_release_is_refused() {
+        let error = refuse_foreign_history(&applied(9_999, "9999_of_the_future", "0123456789abcdef")).expect_err("newer");
+        assert!(error.to_string().contains("9999_of_the_future") && error.to_string().contains("newer"), "{error}");
+    }
+
+    #[test]
+    fn a_dropped_table_is_created_again() {
+        let mut found = Found { has_database: true, ..Found::default() };
+        for migration in MIGRATIONS {
+            found.applied.insert((migration.number, migration.name.to_owned()), migration.checksum());
+            found.tables.insert(migration.table().to_owned(), TableSchema::default());
+        }
+        assert_eq!(pending_migrations(&found).count(), 0);
+        found.tables.remove("scans");
+        let steps: Vec<String> = pending_migrations(&found).map(|step| step.what).collect();
+        assert_eq!(steps, ["create table `scans` (0007_scans)"]);
+    }
+
+    #[test]
+    fn the_ttl_is_read_out_of_the_engine() {
+        let engine =
+            "ReplacingMergeTree(version) PARTITION BY toYYYYMM(minute) ORDER BY (brand) TTL minute + toIntervalDay(45) SETTINGS a = 1";
+        assert_eq!(ttl(engine).as_deref(), Some("minute + toIntervalDay(45)"));
+        assert_eq!(ttl("MergeTree ORDER BY a SETTINGS b = 1"), None);
+    }
+}

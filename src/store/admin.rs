@@ -1,0 +1,216 @@
+//! Statements and small queries against ClickHouse: what migrations, checks and audits need.
+//!
+//! Promises that an error names the server, the statement and what to do, and never a password. Never inserts rows of the pipeline.
+
+use std::time::Duration;
+
+use clickhouse::{Client, RowOwned, RowRead};
+
+use crate::config::ClickHouse;
+
+/// Longest part of a statement that an error quotes, in characters.
+const QUOTED_CHARS: usize = 160;
+
+/// Unknown user, password required, authentication failed. The server adds a page of advice to them.
+const LOGIN_CODES: [&str; 3] = ["Code: 192.", "Code: 194.", "Code: 516."];
+
+/// A connection to ClickHouse for statements and small queries. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    client: Client,
+    url: String,
+    database: String,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("url", &self.url).field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+/// Why a statement failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// No answer: the network, the address, or a server that is down.
+    #[error("cannot reach ClickHouse at {url}: {reason}; check `clickhouse.url` and whether the server runs")]
+    Unreachable {
+        /// Of the HTTP interface.
+        url: String,
+        /// The client's words.
+        reason: String,
+    },
+    /// The server does not know the user, or not with this password.
+    #[error("ClickHouse at {url} refuses the user or the password: {reason}; check `clickhouse.user` and `clickhouse.password_file`")]
+    Login {
+        /// Of the HTTP interface.
+        url: String,
+        /// The server's words.
+        reason: String,
+    },
+    /// The database does not exist.
+    #[error("database `{database}` does not exist in ClickHouse at {url}; run `onecode migrate`")]
+    NoDatabase {
+        /// Of the HTTP interface.
+        url: String,
+        /// As configured.
+        database: String,
+    },
+    /// No answer in time.
+    #[error("ClickHouse at {url} did not answer within {} s: {statement}; raise `clickhouse.query_timeout_ms` or find out what keeps it busy", timeout.as_secs())]
+    TimedOut {
+        /// Of the HTTP interface.
+        url: String,
+        /// As configured.
+        timeout: Duration,
+        /// Its beginning.
+        statement: String,
+    },
+    /// The server refused the statement, or its answer was not understood.
+    #[error("ClickHouse at {url} failed: {reason} (statement: {statement})")]
+    Failed {
+        /// Of the HTTP interface.
+        url: String,
+        /// The server's words.
+        reason: String,
+        /// Its beginning.
+        statement: String,
+    },
+}
+
+impl Admin {
+    /// For the configured server, user and database. Connects with the first statement.
+    pub fn new(config: &ClickHouse) -> Admin {
+        let client = Client::default().with_url(&config.url).with_user(&config.user).with_database(&config.database);
+        let client = if config.password.is_empty() { client } else { client.with_password(config.password.expose()) };
+        Admin { client, url: config.url.clone(), database: config.database.clone(), timeout: config.query_timeout }
+    }
+
+    /// The same server without a current database: to create it.
+    pub fn without_database(config: &ClickHouse) -> Admin {
+        Admin::new(&ClickHouse { database: "default".to_owned(), ..config.clone() })
+    }
+
+    /// The same connection with a setting of ClickHouse for every statement.
+    pub fn with_setting(mut self, name: &str, value: impl ToString) -> Admin {
+        self.client = self.client.with_setting(name, value.to_string());
+        self
+    }
+
+    /// The current database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The address, for messages.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Runs one statement without a result. `?` has no meaning of its own.
+    ///
+    /// # Errors
+    /// [`AdminError`]; after a timeout the statement may still be running.
+    pub async fn execute(&self, statement: &str) -> Result<(), AdminError> {
+        self.within(statement, self.client.query_raw(statement).execute()).await
+    }
+
+    /// Runs one query and collects its rows.
+    ///
+    /// # Errors
+    /// [`AdminError`], also when the columns do not fit `T`.
+    pub async fn rows<T: RowOwned + RowRead>(&self, query: &str) -> Result<Vec<T>, AdminError> {
+        self.within(query, self.client.query_raw(query).fetch_all::<T>()).await
+    }
+
+    /// Runs one query that has exactly one row.
+    ///
+    /// # Errors
+    /// As [`Admin::rows`], and when there is no row.
+    pub async fn row<T: RowOwned + RowRead>(&self, query: &str) -> Result<T, AdminError> {
+        self.within(query, self.client.query_raw(query).fetch_one::<T>()).await
+    }
+
+    async fn within<T>(&self, statement: &str, work: impl Future<Output = Result<T, clickhouse::error::Error>>) -> Result<T, AdminError> {
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(result) => result.map_err(|error| self.explain(statement, &error)),
+            Err(_) => Err(AdminError::TimedOut { url: self.url.clone(), timeout: self.timeout, statement: quoted(statement) }),
+        }
+    }
+
+    fn explain(&self, statement: &str, error: &clickhouse::error::Error) -> AdminError {
+        let url = self.url.clone();
+        let reason = with_sources(error);
+        match error {
+            clickhouse::error::Error::Network(_) => AdminError::Unreachable { url, reason },
+            clickhouse::error::Error::TimedOut => AdminError::TimedOut { url, timeout: self.timeout, statement: quoted(statement) },
+            _ if LOGIN_CODES.iter().any(|code| reason.contains(code)) => AdminError::Login { url, reason: first_line(&reason) },
+            _ if reason.contains("(UNKNOWN_DATABASE)") => AdminError::NoDatabase { url, database: self.database.clone() },
+            _ => AdminError::Failed { url, reason, statement: quoted(statement) },
+        }
+    }
+}
+
+/// A text as a literal of ClickHouse's SQL.
+pub fn literal(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('\'');
+    for character in text.chars() {
+        if matches!(character, '\'' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted.push('\'');
+    quoted
+}
+
+/// A name as an identifier of ClickHouse's SQL.
+pub fn identifier(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+fn quoted(statement: &str) -> String {
+    let line = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(QUOTED_CHARS) {
+        Some((end, _)) => format!("{}...", line.get(..end).unwrap_or(&line)),
+        None => line,
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim_end().to_owned()
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_and_identifiers_cannot_break_out() {
+        assert_eq!(literal(r"it's a \ test"), r"'it\'s a \\ test'");
+        assert_eq!(identifier("a`b"), "`a\\`b`");
+    }
+
+    #[test]
+    fn a_long_statement_is_cut_in_messages() {
+        let long = format!("SELECT\n   {}", "é".repeat(500));
+        let short = quoted(&long);
+        assert!(short.starts_with("SELECT é") && short.ends_with("...") && short.chars().count() == QUOTED_CHARS + 3, "{short}");
+        assert_eq!(quoted("SELECT\n 1"), "SELECT 1");
+    }
+}
