@@ -31,7 +31,7 @@ impl Worker {
         }
         let is_large = running.task.engine().dirty_state() >= self.settings.dirty_keys_per_checkpoint;
         let Some(running) = self.running_mut(slot) else { return false };
-        (draining || is_large || now.mono_ms >= running.next_checkpoint_ms)
+        draining || is_large || now.mono_ms >= running.next_checkpoint_ms
     }
 
     /// Fixes rows and positions at this moment. Events applied from here on belong to the next cut.
