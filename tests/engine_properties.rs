@@ -382,7 +382,10 @@ fn a_busy_customer_writes_its_newest_ids_only_and_forgets_in_chunks() {
     assert_eq!(task.engine.dirty_rows() + task.engine.dirty_state(), 0, "a repeat has no other effect");
 
     let chunks = |task: &Task| task.stored.keys().filter(|(kind, _)| *kind == 2).count();
-    assert_eq!(chunks(&task), 4);
+    let one_more = scan_at("hot", "one more".to_owned(), events[1_999].time_ms);
+    task.apply(&one_more);
+    task.checkpoint();
+    assert_eq!(chunks(&task), 4, "a restored customer goes on with the chunk it had begun");
     task.engine.raise_horizon(events[1_104].time_ms);
     while task.engine.sweep(3) == 3 {}
     task.checkpoint();
@@ -398,7 +401,7 @@ fn a_busy_customer_writes_its_newest_ids_only_and_forgets_in_chunks() {
     let late = scan_at("hot", "new".to_owned(), events[1_999].time_ms + 20 * MS_PER_DAY);
     assert_eq!(task.apply(&late), Some(Applied::Applied));
     task.serve();
-    assert_eq!(task.served.tables(), WORLD.tables(&[events, vec![late]].concat()));
+    assert_eq!(task.served.tables(), WORLD.tables(&[events, vec![one_more, late]].concat()));
 }
 
 #[test]
