@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,6 +19,7 @@ use crate::commands::Verdict;
 use crate::config::Config;
 use crate::engine::StateKind;
 use crate::kafka::{Cluster, ExchangeProducer, KafkaIo, Membership, consumer_options, native, producer_options};
+use crate::migrate::{Inspection, inspect};
 use crate::store::Store;
 use crate::telemetry::{Recorder, Server, Status, WorkerMetrics};
 use crate::worker::{Worker, WorkerSettings};
@@ -61,6 +62,7 @@ impl Stop {
 /// Runs the pipeline until a signal or a failure.
 pub fn run(config: &Config, options: RunOptions) -> anyhow::Result<Verdict> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no runtime")?;
+    refuse_if_wrong(&runtime.block_on(inspect(config)))?;
     let cluster = Cluster::ask(config)?;
     let topics: Vec<String> = cluster.topics.iter().map(|topic| topic.name.clone()).collect();
     let kinds = StateKind::ALL.iter().map(|kind| kind.name()).collect();
@@ -84,6 +86,17 @@ pub fn run(config: &Config, options: RunOptions) -> anyhow::Result<Verdict> {
         "onecode runs"
     );
     Ok(wait_for_end(config, workers, &stop, &status))
+}
+
+/// A missing topic or table, a wrong column and the like are said before anything is taken over.
+fn refuse_if_wrong(found: &Inspection) -> anyhow::Result<()> {
+    for advice in &found.advice {
+        tracing::warn!("{advice}");
+    }
+    if found.faults.is_empty() {
+        return Ok(());
+    }
+    bail!("onecode cannot start:\n- {}", found.faults.join("\n- "))
 }
 
 /// SIGTERM and SIGINT drain; a second one ends the process at once.
