@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use onecode::config::Config;
 use onecode::model::{EventKind, Reason};
 use onecode::telemetry::names::{self, Kind};
-use onecode::telemetry::{
-    LogStatus, Outcome, RecordTimes, Recorder, Server, Status, TaskPhase, TaskStatus, WorkerMetrics, WorkerStatus, events,
-};
+use onecode::telemetry::{LogStatus, RecordTimes, Recorder, Server, Status, TaskPhase, TaskStatus, WorkerMetrics, WorkerStatus, events};
 
 /// Metrics that the contract names, with the labels that it names.
 const CONTRACT: &[(&str, &[&str])] = &[
@@ -150,10 +148,10 @@ fn a_worker_counts_in_plain_integers_and_shows_them_at_its_flush() {
     let site = site(1);
     let mut worker = WorkerMetrics::new(["counted"]);
     worker.consumed_many("counted", 9);
-    worker.consumed("counted");
-    worker.dead_letter("counted", Reason::BadRegion);
-    worker.event(EventKind::Share, Outcome::Duplicate);
-    worker.relay_gap();
+    worker.consumed_many("counted", 1);
+    worker.dead_letters("counted", Reason::BadRegion, 1);
+    worker.events(&[0, 0, 0], &[0, 0, 1], &[0, 0, 0]);
+    worker.relay_gaps(1);
     let consumed = "onecode_consumed_records_total{topic=\"counted\"}";
     assert_eq!(site.value(consumed), 0.0);
     worker.flush();

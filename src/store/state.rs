@@ -66,7 +66,7 @@ async fn until_done<T, F: Future<Output = Result<T, clickhouse::error::Error>>>(
 }
 
 async fn newest(client: &Client, tasks: &[TaskName]) -> Result<BTreeMap<TaskName, Vec<StoredGeneration>>, clickhouse::error::Error> {
-    let names: Vec<String> = tasks.iter().map(|task| quoted(task)).collect();
+    let names: Vec<String> = tasks.iter().map(quoted).collect();
     let query = format!(
         "SELECT task, generation, max(kind = {KIND_MARK}) AS complete FROM {TABLE} WHERE task IN ({}) GROUP BY task, generation ORDER BY task, generation",
         names.join(", ")

@@ -12,6 +12,7 @@
 #![allow(dead_code, unused_imports, reason = "every test program uses a part of it")]
 
 pub mod events;
+pub mod load;
 pub mod pipeline;
 pub mod stack;
 pub mod topics;
@@ -19,6 +20,7 @@ pub mod world;
 
 use std::time::Duration;
 
+pub use load::Load;
 pub use pipeline::{Finished, Pipeline};
 pub use stack::Stack;
 pub use topics::{Record, StoredRecord};
