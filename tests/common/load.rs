@@ -80,7 +80,7 @@ fn send(brokers: &str, topics: &[String; 3], generator: Generator, per_second: u
         }
         let mut headers = OwnedHeaders::new();
         for (name, value) in &record.headers {
-            headers = headers.insert(Header { key: name, value: Some(value) });
+            headers = headers.insert(Header { key: name, value: Some(*value) });
         }
         let topic = topics.get(record.kind as usize).context("no such kind")?;
         let mut message = BaseRecord::<[u8], [u8]>::to(topic).partition(i32::try_from(record.partition)?).headers(headers);
