@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use onecode::commands::check::CheckArgs;
 use onecode::commands::migrate::MigrateArgs;
 use onecode::commands::{Verdict, check, migrate};
 use onecode::config::Config;
@@ -56,7 +57,7 @@ async fn migrated(config: &Config, args: &MigrateArgs) -> Result<String, String>
 
 async fn checked(config: &Config) -> (usize, String) {
     let mut out = Vec::new();
-    let verdict = check::run(config, &mut out).await.expect("a report");
+    let verdict = check::run(config, &CheckArgs::default(), &mut out).await.expect("a report");
     let report = String::from_utf8(out).expect("text");
     let faults = report.lines().filter(|line| line.starts_with("wrong: ")).count();
     assert_eq!(verdict, if faults == 0 { Verdict::Fine } else { Verdict::FoundSomething }, "{report}");

@@ -5,8 +5,10 @@
 //! errors go to stderr and say what to do. Nothing here decides: commands call modules.
 
 pub mod check;
+pub mod customer;
 pub mod migrate;
 pub mod run;
+mod table;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -42,6 +44,16 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigArg,
+        #[command(flatten)]
+        args: check::CheckArgs,
+    },
+    /// Show everything that is known of one customer
+    #[command(after_help = customer::EXAMPLES)]
+    Customer {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        args: customer::CustomerArgs,
     },
     /// Create or upgrade tables, views and topics
     #[command(after_help = migrate::EXAMPLES)]
@@ -64,7 +76,8 @@ enum Command {
 impl Command {
     fn run(&self, out: &mut impl Write) -> anyhow::Result<Verdict> {
         match self {
-            Command::Check { config } => block_on(check::run(&config.load()?, out)),
+            Command::Check { config, args } => block_on(check::run(&config.load()?, args, out)),
+            Command::Customer { config, args } => block_on(customer::run(&config.load()?, args, out)),
             Command::Migrate { config, args } => block_on(migrate::run(&config.load()?, args, out)),
             Command::Run { config, args } => run::run(&config.load()?, args),
         }
@@ -74,7 +87,7 @@ impl Command {
     fn default_level(&self) -> &'static str {
         match self {
             Command::Run { .. } => "info",
-            Command::Check { .. } | Command::Migrate { .. } => "warn",
+            Command::Check { .. } | Command::Customer { .. } | Command::Migrate { .. } => "warn",
         }
     }
 }

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file {}: {source}; name an existing file with --config", path.display())]
+    #[error("cannot read the configuration file {}: {reason}; name an existing file with --config", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The file is not TOML.
     #[error("the configuration file {} is not valid TOML: {message}", path.display())]

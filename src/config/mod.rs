@@ -38,7 +38,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`]; the process should end with exit code 2.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.to_owned(), reason })?;
         Config::from_text(
             &text,
             path,

@@ -22,10 +22,10 @@ const JSON_TYPE: &str = "application/json";
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {listen}: {source}; set `http.listen` (ONECODE_HTTP__LISTEN) to a free address")]
+#[error("cannot listen on {listen}: {reason}; set `http.listen` (ONECODE_HTTP__LISTEN) to a free address")]
 pub struct ListenError {
     listen: SocketAddr,
-    source: io::Error,
+    reason: io::Error,
 }
 
 /// What the pages show.
@@ -48,7 +48,7 @@ impl Server {
     /// # Errors
     /// When another process has it.
     pub async fn bind(listen: SocketAddr, status: Arc<Status>, recorder: Recorder) -> Result<Server, ListenError> {
-        let listener = TcpListener::bind(listen).await.map_err(|source| ListenError { listen, source })?;
+        let listener = TcpListener::bind(listen).await.map_err(|reason| ListenError { listen, reason })?;
         Ok(Server { listener, shown: Shown { status, recorder } })
     }
 

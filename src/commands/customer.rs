@@ -1,0 +1,308 @@
+//! `onecode customer`: everything that the tables say of one customer.
+
+use std::io::Write;
+
+use anyhow::bail;
+use clickhouse::Row;
+use serde::{Deserialize, Serialize};
+
+use super::Verdict;
+use super::table::{plain, write_table};
+use crate::config::Config;
+use crate::store::{Admin, AdminError, literal};
+
+/// Shown under `--help`.
+pub const EXAMPLES: &str = "\
+Examples:
+  onecode customer oXy7 --config onecode.toml
+  onecode customer oXy7 --config onecode.toml --brand acme --days 7 --events 50
+  onecode customer oXy7 --config onecode.toml --json | jq '.[0].facts.paid'
+
+Times are UTC, money is in minor units, days are business days of the brand. Exit code 1 when no brand knows the customer.";
+
+/// Whom to show, and how much of it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CustomerArgs {
+    /// The customer's id, as producers send it
+    id: String,
+    /// Only this brand [default: every brand that knows the id]
+    #[arg(long)]
+    brand: Option<String>,
+    /// How many of the newest active days to show
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    days: u32,
+    /// How many of the newest events to show
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    events: u32,
+    /// Print JSON: an array with one object a brand
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Customer {
+    facts: Facts,
+    days: Vec<DayFacts>,
+    events: Vec<ArchivedEvent>,
+}
+
+/// `v_customers`; times are RFC 3339 text, none for never.
+#[derive(Debug, Row, Serialize, Deserialize)]
+struct Facts {
+    brand: String,
+    customer_id: String,
+    first_event_time: Option<String>,
+    first_event_id: String,
+    last_event_time: Option<String>,
+    last_scan_time: Option<String>,
+    last_purchase_time: Option<String>,
+    last_share_time: Option<String>,
+    referrer_id: String,
+    referral_share_id: String,
+    scans: u64,
+    verifies: u64,
+    draws: u64,
+    joins: u64,
+    visits: u64,
+    shares: u64,
+    orders: u64,
+    refunds: u64,
+    paid: i64,
+    refunded: i64,
+    active_days: u32,
+    referred_direct: u64,
+    referred_total: u64,
+    share_visits: u64,
+    share_visitors: u64,
+    share_orders: u64,
+    share_paid: i64,
+    share_refunded: i64,
+    reshares: u64,
+}
+
+/// `v_customer_days`.
+#[derive(Debug, Row, Serialize, Deserialize)]
+struct DayFacts {
+    day: String,
+    scans: u32,
+    draws: u32,
+    joins: u32,
+    visits: u32,
+    shares: u32,
+    orders: u32,
+    refunds: u32,
+    paid: i64,
+    refunded: i64,
+}
+
+/// One row of `v_scans`, `v_purchases` or `v_share_events`.
+#[derive(Debug, Row, Serialize, Deserialize)]
+struct ArchivedEvent {
+    event_time: String,
+    /// scan, payment, refund or share.
+    kind: String,
+    event_id: String,
+    /// The code, the order or the share.
+    subject: String,
+    /// Purpose and role of a scan, currency of a purchase.
+    detail: String,
+    amount: i64,
+    campaign: String,
+    region: u32,
+    channel: String,
+    /// The share through which the customer came in.
+    via_share_id: String,
+    via_sharer_id: String,
+}
+
+/// Runs the command; what it finds goes to `out`.
+///
+/// # Errors
+/// When ClickHouse cannot be asked, or does not know the customer.
+pub async fn run(config: &Config, args: &CustomerArgs, out: &mut impl Write) -> anyhow::Result<Verdict> {
+    let store = Admin::new(&config.clickhouse);
+    let mut customers = Vec::new();
+    for facts in facts(&store, args).await? {
+        let days = days(&store, &facts.brand, args).await?;
+        let events = events(&store, &facts.brand, args).await?;
+        customers.push(Customer { facts, days, events });
+    }
+    if customers.is_empty() {
+        let place = args.brand.as_ref().map_or_else(|| "any brand".to_owned(), |brand| format!("brand `{}`", plain(brand)));
+        bail!("no customer `{}` in {place} of database `{}`: ids are compared byte by byte", plain(&args.id), store.database());
+    }
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&customers)?)?;
+        return Ok(Verdict::Fine);
+    }
+    customers.iter().try_for_each(|customer| write_customer(out, customer))?;
+    Ok(Verdict::Fine)
+}
+
+async fn facts(store: &Admin, args: &CustomerArgs) -> Result<Vec<Facts>, AdminError> {
+    let brand = args.brand.as_ref().map_or_else(String::new, |brand| format!("c.brand = {} AND ", literal(brand)));
+    let query = format!(
+        "SELECT toString(c.brand) AS brand, customer_id, {}, first_event_id, {}, {}, {}, {}, referrer_id, referral_share_id,
+            scans, verifies, draws, joins, visits, shares, orders, refunds, paid, refunded, active_days, referred_direct, referred_total,
+            share_visits, share_visitors, share_orders, share_paid, share_refunded, reshares
+         FROM v_customers AS c WHERE {brand}customer_id = {} ORDER BY brand",
+        time_or_never("first_event_time"),
+        time_or_never("last_event_time"),
+        time_or_never("last_scan_time"),
+        time_or_never("last_purchase_time"),
+        time_or_never("last_share_time"),
+        literal(&args.id),
+    );
+    store.rows(&query).await
+}
+
+async fn days(store: &Admin, brand: &str, args: &CustomerArgs) -> Result<Vec<DayFacts>, AdminError> {
+    let query = format!(
+        "SELECT toString(d.day) AS day, scans, draws, joins, visits, shares, orders, refunds, paid, refunded
+         FROM v_customer_days AS d WHERE brand = {} AND customer_id = {} ORDER BY d.day DESC LIMIT {}",
+        literal(brand),
+        literal(&args.id),
+        args.days,
+    );
+    store.rows(&query).await
+}
+
+async fn events(store: &Admin, brand: &str, args: &CustomerArgs) -> Result<Vec<ArchivedEvent>, AdminError> {
+    let common = "toString(e.campaign) AS campaign, region, toString(e.channel) AS channel";
+    let whose = format!("brand = {} AND customer_id = {}", literal(brand), literal(&args.id));
+    let newest = format!("ORDER BY time DESC, event_id DESC LIMIT {}", args.events);
+    let scans = format!(
+        "SELECT event_time AS time, 'scan' AS kind, event_id, code AS subject, concat(purpose, ' by ', role) AS detail, toInt64(0) AS amount,
+            {common}, share_id AS via_share_id, sharer_id AS via_sharer_id FROM v_scans AS e WHERE {whose} {newest}"
+    );
+    let purchases = format!(
+        "SELECT event_time AS time, toString(e.kind) AS kind, event_id, order_id AS subject, toString(currency) AS detail, amount,
+            {common}, share_id AS via_share_id, sharer_id AS via_sharer_id FROM v_purchases AS e WHERE {whose} {newest}"
+    );
+    let shares = format!(
+        "SELECT event_time AS time, 'share' AS kind, event_id, share_id AS subject, toString(sku) AS detail, toInt64(0) AS amount,
+            {common}, parent_share_id AS via_share_id, parent_sharer_id AS via_sharer_id FROM v_share_events AS e WHERE {whose} {newest}"
+    );
+    let query = format!(
+        "SELECT {} AS event_time, kind, event_id, subject, detail, amount, campaign, region, channel, via_share_id, via_sharer_id
+         FROM (SELECT * FROM ({scans}) UNION ALL SELECT * FROM ({purchases}) UNION ALL SELECT * FROM ({shares})) {newest}",
+        time("time"),
+    );
+    store.rows(&query).await
+}
+
+fn time(column: &str) -> String {
+    format!("concat(replaceOne(toString({column}), ' ', 'T'), 'Z')")
+}
+
+fn time_or_never(column: &str) -> String {
+    format!("if(toUnixTimestamp64Milli(c.{column}) = 0, NULL, {}) AS {column}", time(&format!("c.{column}")))
+}
+
+fn write_customer(out: &mut impl Write, customer: &Customer) -> anyhow::Result<()> {
+    let facts = &customer.facts;
+    writeln!(out, "customer {} of brand {}", plain(&facts.customer_id), facts.brand)?;
+    write_table(out, ["", ""], &moments(facts))?;
+    write_counts(out, facts)?;
+    if !customer.days.is_empty() {
+        writeln!(out, "\nthe newest {} of {} active days", customer.days.len(), facts.active_days)?;
+        let rows: Vec<_> = customer.days.iter().map(day_row).collect();
+        write_table(out, ["day", "scans", "draws", "joins", "visits", "shares", "orders", "refunds", "paid", "refunded"], &rows)?;
+    }
+    if !customer.events.is_empty() {
+        writeln!(out, "\nthe newest {} events", customer.events.len())?;
+        let rows: Vec<_> = customer.events.iter().map(event_row).collect();
+        write_table(out, ["time", "kind", "subject", "amount", "detail", "campaign", "region", "channel", "came by", "event id"], &rows)?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+fn moments(facts: &Facts) -> Vec<[String; 2]> {
+    let moment = |time: &Option<String>| time.clone().unwrap_or_else(|| "never".to_owned());
+    let first = match &facts.first_event_time {
+        Some(time) => format!("{time} ({})", facts.first_event_id),
+        None => "never: only named as a sharer".to_owned(),
+    };
+    let referrer = match facts.referrer_id.as_str() {
+        "" => "nobody".to_owned(),
+        referrer => format!("{referrer} by share {}", facts.referral_share_id),
+    };
+    let rows = [
+        ("first event", first),
+        ("last event", moment(&facts.last_event_time)),
+        ("last scan", moment(&facts.last_scan_time)),
+        ("last purchase", moment(&facts.last_purchase_time)),
+        ("last share", moment(&facts.last_share_time)),
+        ("brought by", referrer),
+    ];
+    rows.map(|(name, value)| [name.to_owned(), value]).to_vec()
+}
+
+fn write_counts(out: &mut impl Write, facts: &Facts) -> anyhow::Result<()> {
+    let did = [
+        ("scans", facts.scans.to_string()),
+        ("verifies", facts.verifies.to_string()),
+        ("draws", facts.draws.to_string()),
+        ("joins", facts.joins.to_string()),
+        ("visits", facts.visits.to_string()),
+        ("shares", facts.shares.to_string()),
+        ("orders", facts.orders.to_string()),
+        ("refunds", facts.refunds.to_string()),
+        ("paid", facts.paid.to_string()),
+        ("refunded", facts.refunded.to_string()),
+        ("active days", facts.active_days.to_string()),
+    ];
+    writeln!(out, "\ndid")?;
+    write_table(out, did.each_ref().map(|(name, _)| *name), &[did.each_ref().map(|(_, value)| value.clone())])?;
+    let brought = [
+        ("customers", facts.referred_direct.to_string()),
+        ("in all", facts.referred_total.to_string()),
+        ("visits", facts.share_visits.to_string()),
+        ("visitors", facts.share_visitors.to_string()),
+        ("orders", facts.share_orders.to_string()),
+        ("paid", facts.share_paid.to_string()),
+        ("refunded", facts.share_refunded.to_string()),
+        ("reshares", facts.reshares.to_string()),
+    ];
+    if brought.iter().any(|(_, value)| value != "0") {
+        writeln!(out, "\nbrought by sharing")?;
+        write_table(out, brought.each_ref().map(|(name, _)| *name), &[brought.each_ref().map(|(_, value)| value.clone())])?;
+    }
+    Ok(())
+}
+
+fn day_row(day: &DayFacts) -> [String; 10] {
+    [
+        day.day.clone(),
+        day.scans.to_string(),
+        day.draws.to_string(),
+        day.joins.to_string(),
+        day.visits.to_string(),
+        day.shares.to_string(),
+        day.orders.to_string(),
+        day.refunds.to_string(),
+        day.paid.to_string(),
+        day.refunded.to_string(),
+    ]
+}
+
+fn event_row(event: &ArchivedEvent) -> [String; 10] {
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let came_by = match event.via_sharer_id.as_str() {
+        "" => "-".to_owned(),
+        sharer => format!("{sharer}/{}", event.via_share_id),
+    };
+    [
+        event.event_time.clone(),
+        event.kind.clone(),
+        event.subject.clone(),
+        if matches!(event.kind.as_str(), "payment" | "refund") { event.amount.to_string() } else { "-".to_owned() },
+        or_dash(&event.detail),
+        or_dash(&event.campaign),
+        if event.region == 0 { "-".to_owned() } else { event.region.to_string() },
+        or_dash(&event.channel),
+        came_by,
+        event.event_id.clone(),
+    ]
+}
