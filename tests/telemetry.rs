@@ -149,8 +149,9 @@ fn a_worker_counts_in_plain_integers_and_shows_them_at_its_flush() {
     let mut worker = WorkerMetrics::new(["counted"]);
     worker.consumed_many("counted", 9);
     worker.consumed_many("counted", 1);
+    worker.consumed_many("a topic that nobody registered", 1);
     worker.dead_letters("counted", Reason::BadRegion, 1);
-    worker.events(&[0, 0, 0], &[0, 0, 1], &[0, 0, 0]);
+    worker.events(&[3, 0, 0], &[0, 0, 1], &[0, 2, 0]);
     worker.relay_gaps(1);
     let consumed = "onecode_consumed_records_total{topic=\"counted\"}";
     assert_eq!(site.value(consumed), 0.0);
@@ -159,6 +160,8 @@ fn a_worker_counts_in_plain_integers_and_shows_them_at_its_flush() {
     assert_eq!(site.value(consumed), 10.0);
     assert_eq!(site.value("onecode_dead_letters_total{topic=\"counted\",reason=\"bad_region\"}"), 1.0);
     assert_eq!(site.value("onecode_applied_events_total{kind=\"share\",outcome=\"duplicate\"}"), 1.0);
+    assert_eq!(site.value("onecode_applied_events_total{kind=\"scan\",outcome=\"applied\"}"), 3.0);
+    assert_eq!(site.value("onecode_applied_events_total{kind=\"purchase\",outcome=\"relayed\"}"), 2.0);
     assert_eq!(site.value("onecode_relay_gaps_total"), 1.0);
 }
 
@@ -257,4 +260,16 @@ fn ages_are_observed_when_rows_are_acknowledged() {
     assert_eq!(site.value("onecode_end_to_end_seconds_bucket{le=\"1\"}"), 1.0);
     assert_eq!(site.value("onecode_end_to_end_seconds_bucket{le=\"5\"}"), 3.0);
     assert_eq!(site.value("onecode_end_to_end_seconds_sum"), 9.0);
+}
+
+#[test]
+fn state_above_its_limit_is_noticed() {
+    let site = site(1);
+    let mut task = running("0");
+    task.state_bytes = 4_294_967_296;
+    site.status.worker(0).publish(WorkerStatus { tasks: vec![task.clone()], ..WorkerStatus::default() });
+    assert_eq!(site.recorder.state_above_limit(&site.status), None);
+    task.state_bytes += 5;
+    site.status.worker(0).publish(WorkerStatus { tasks: vec![task], ..WorkerStatus::default() });
+    assert_eq!(site.recorder.state_above_limit(&site.status), Some(5));
 }

@@ -87,7 +87,7 @@ impl Command {
     fn default_level(&self) -> &'static str {
         match self {
             Command::Run { .. } => "info",
-            Command::Check { .. } | Command::Customer { .. } | Command::Migrate { .. } => "warn",
+            _ => "warn",
         }
     }
 }

@@ -28,8 +28,7 @@ pub use error::{ConfigError, Problem};
 pub use fingerprint::{Fingerprint, Mismatch};
 pub use secret::Secret;
 pub use types::{
-    Brand, Brands, ClickHouse, Config, DEAD_LETTER_WINDOW_MIN_RECORDS, DEAD_LETTER_WINDOW_RECORDS, DeadLetter, Format, Http, InputTopic,
-    Kafka, Limits, Pipeline, Setting, StartFrom, Topics,
+    Brand, Brands, ClickHouse, Config, DeadLetter, Format, Http, InputTopic, Kafka, Limits, Pipeline, Setting, StartFrom, Topics,
 };
 
 impl Config {

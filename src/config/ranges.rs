@@ -18,7 +18,6 @@ pub(super) const RANGES: &[Range] = &[
     range("kafka.session_timeout_ms", 1_000, HOUR_MS),
     range("kafka.replication_factor", 0, 100),
     range("kafka.min_insync_replicas", 0, 100),
-    range("clickhouse.connect_timeout_ms", 1, HOUR_MS),
     range("clickhouse.send_timeout_ms", 1, HOUR_MS),
     range("clickhouse.insert_timeout_ms", 1, HOUR_MS),
     range("clickhouse.query_timeout_ms", 1, 24 * HOUR_MS),

@@ -9,11 +9,6 @@ pub use crate::decode::Format;
 use crate::decode::Rules;
 use crate::model::{Calendar, EventKind, TimeZone};
 
-/// The share of rejected records is taken over this many records of a partition.
-pub const DEAD_LETTER_WINDOW_RECORDS: usize = 10_000;
-/// The share of rejected records is judged from this many records on.
-pub const DEAD_LETTER_WINDOW_MIN_RECORDS: usize = 1_000;
-
 /// Everything that was configured, valid.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -159,9 +154,7 @@ pub struct ClickHouse {
     pub user: String,
     /// From `password` or `password_file`; empty = none.
     pub password: Secret,
-    /// To reach the server.
-    pub connect_timeout: Duration,
-    /// To send a part of a request.
+    /// To reach the server, and to send a part of a request.
     pub send_timeout: Duration,
     /// For an insert to be answered.
     pub insert_timeout: Duration,
@@ -225,7 +218,7 @@ pub enum StartFrom {
 pub struct DeadLetter {
     /// More rejected records of a partition in a row than this stop the worker.
     pub max_consecutive: usize,
-    /// A larger share of a partition's last [`DEAD_LETTER_WINDOW_RECORDS`] stops the worker.
+    /// A larger share of a worker's last 10,000 records (judged from 1,000 on) stops it.
     pub max_share: f64,
 }
 
@@ -254,7 +247,7 @@ pub struct Limits {
     pub inserts_per_second: u32,
     /// Longest pause between two attempts.
     pub retry_backoff_max: Duration,
-    /// State of the process in memory; above it clean keys are evicted.
+    /// State of the process in memory; above it a warning is logged.
     pub state_bytes: usize,
     /// Tasks restored at the same time.
     pub parallel_takeovers: usize,

@@ -220,7 +220,6 @@ impl Checker<'_> {
             database: raw.database.clone(),
             user: raw.user.clone(),
             password: self.password(raw),
-            connect_timeout: milliseconds(raw.connect_timeout_ms),
             send_timeout: milliseconds(raw.send_timeout_ms),
             insert_timeout: milliseconds(raw.insert_timeout_ms),
             query_timeout: milliseconds(raw.query_timeout_ms),

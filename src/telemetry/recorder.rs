@@ -31,6 +31,7 @@ pub enum TelemetryError {
 #[derive(Clone, Debug)]
 pub struct Recorder {
     handle: PrometheusHandle,
+    state_bytes_limit: usize,
 }
 
 impl Recorder {
@@ -43,7 +44,7 @@ impl Recorder {
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::Installed)?;
         register(config);
-        Ok(Recorder { handle })
+        Ok(Recorder { handle, state_bytes_limit: config.limits.state_bytes })
     }
 
     /// All metrics in Prometheus' text format; gauges are taken from `status` at this moment.
@@ -57,6 +58,11 @@ impl Recorder {
     /// Condenses what histograms hold since the last scrape; call every few seconds, or memory grows while nobody scrapes.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
+    }
+
+    /// The bytes by which the state of all tasks is above `limits.state_bytes`, if it is.
+    pub fn state_above_limit(&self, status: &Status) -> Option<u64> {
+        status.state_bytes().checked_sub(self.state_bytes_limit as u64).filter(|above| *above > 0)
     }
 }
 

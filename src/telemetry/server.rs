@@ -5,7 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -14,9 +14,11 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use super::logs::RateLimit;
 use super::{Recorder, Status};
 
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+const WARN_EVERY: Duration = Duration::from_secs(60);
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON_TYPE: &str = "application/json";
 
@@ -65,7 +67,7 @@ impl Server {
     /// # Errors
     /// When the socket fails.
     pub async fn serve(self) -> io::Result<()> {
-        let recorder = self.shown.recorder.clone();
+        let shown = self.shown.clone();
         let router = Router::new()
             .route("/", get(index))
             .route("/metrics", get(metrics_page))
@@ -75,9 +77,15 @@ impl Server {
             .with_state(self.shown);
         let upkeep = async {
             let mut interval = tokio::time::interval(UPKEEP_EVERY);
+            let mut warnings = RateLimit::new(WARN_EVERY);
             loop {
                 interval.tick().await;
-                recorder.upkeep();
+                shown.recorder.upkeep();
+                if let Some(above) = shown.recorder.state_above_limit(&shown.status)
+                    && warnings.admit(Instant::now()).is_some()
+                {
+                    tracing::warn!(above, "the state takes more memory than `limits.state_bytes`: add instances, or memory and raise it");
+                }
             }
         };
         tokio::select! {

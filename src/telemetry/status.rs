@@ -205,6 +205,11 @@ impl Status {
         self.lock().fatal.clone()
     }
 
+    /// Memory that the state of all tasks takes.
+    pub fn state_bytes(&self) -> u64 {
+        self.lock().workers.iter().flat_map(|published| &published.status.tasks).map(|task| task.state_bytes).sum()
+    }
+
     /// `/livez`: the worker that does not go round any more, if there is one. Never depends on Kafka or ClickHouse.
     pub fn stuck_worker(&self) -> Option<String> {
         let now_ms = milliseconds(self.started.elapsed());
