@@ -6,8 +6,11 @@
 
 pub mod check;
 pub mod customer;
+pub mod dead_letter;
+pub mod generate;
 pub mod migrate;
 pub mod run;
+mod sending;
 mod table;
 
 use std::io::{self, Write};
@@ -63,6 +66,15 @@ enum Command {
         #[command(flatten)]
         args: migrate::MigrateArgs,
     },
+    /// Write realistic synthetic events to Kafka or to a file
+    #[command(after_help = generate::EXAMPLES)]
+    Generate(Box<generate::GenerateArgs>),
+    /// Look into the records that were not accepted, and replay them
+    #[command(after_help = dead_letter::EXAMPLES)]
+    DeadLetter {
+        #[command(subcommand)]
+        command: dead_letter::DeadLetterCommand,
+    },
     /// Run the pipeline
     #[command(after_help = run::EXAMPLES)]
     Run {
@@ -79,6 +91,8 @@ impl Command {
             Command::Check { config, args } => block_on(check::run(&config.load()?, args, out)),
             Command::Customer { config, args } => block_on(customer::run(&config.load()?, args, out)),
             Command::Migrate { config, args } => block_on(migrate::run(&config.load()?, args, out)),
+            Command::Generate(args) => generate::run(args, out),
+            Command::DeadLetter { command } => dead_letter::run(command, out),
             Command::Run { config, args } => run::run(&config.load()?, args),
         }
     }

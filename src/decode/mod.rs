@@ -27,6 +27,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+pub use payload::{Payload, open as open_payload};
+
 use crate::model::{Event, EventKind, Reason, Reject, Stage};
 
 /// The wire format of an input topic, as the configuration names it.

@@ -11,14 +11,18 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A payload without its framing, and its format.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Payload<'a> {
+pub enum Payload<'a> {
+    /// One message.
     Protobuf(&'a [u8]),
-    /// Without its byte-order mark.
+    /// Text, without its byte-order mark.
     Json(&'a [u8]),
 }
 
-/// Opens a value. An error says what is wrong with the framing.
-pub(super) fn open<'a>(value: &'a [u8], format: Format, content_type: Option<&[u8]>) -> Result<Payload<'a>, &'static str> {
+/// Opens a value.
+///
+/// # Errors
+/// What is wrong with the framing, or that there is no value.
+pub fn open<'a>(value: &'a [u8], format: Format, content_type: Option<&[u8]>) -> Result<Payload<'a>, &'static str> {
     let (framed, body) = match value {
         [] => return Err("value is empty"),
         [0, _, _, _, _, body @ ..] => (true, body),
