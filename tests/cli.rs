@@ -199,3 +199,17 @@ fn check_ends_with_0_when_nothing_is_wrong_and_with_1_when_something_is() {
     assert_eq!(wrong.code, 1, "{wrong}");
     assert!(wrong.stdout.contains("verifies"), "{wrong}");
 }
+
+#[test]
+fn a_process_whose_instance_id_is_taken_stops_with_1_and_says_so() {
+    let mut world = World::new("twins").expect("the stack");
+    world.set_text("kafka.instance_id", "twin");
+    world.migrate(2).expect("a migration");
+    let first = world.start().expect("the first");
+    let second = world.spawn(1, &[]).expect("the second");
+    assert_eq!(first.wait_for_exit().expect("it stops"), 1, "{}", first.log_text());
+    let said = first.log_text();
+    assert!(said.contains("another process has taken this instance id") && said.contains("`twin-"), "{said}");
+    second.wait_ready().expect("the second has all tasks");
+    assert_eq!(second.terminate().expect("it drains"), 0, "{}", second.log_text());
+}

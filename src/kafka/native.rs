@@ -180,9 +180,21 @@ impl Consumer {
         Batch { messages: vec![ptr::null_mut(); records.max(1)], filled: 0, _client: self.client.clone() }
     }
 
-    /// What happened to the membership, in order.
+    /// What happened to the membership, in order; a fatal error comes last, and again at each call.
     pub fn take_events(&mut self) -> Vec<GroupEvent> {
-        std::mem::take(&mut *self.client.shared.events.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut events = std::mem::take(&mut *self.client.shared.events.lock().unwrap_or_else(PoisonError::into_inner));
+        // librdkafka reports a consumer's fatal error as a message without text, and never to the error callback: so it is asked.
+        events.extend(self.fatal_error().map(GroupEvent::Fatal));
+        events
+    }
+
+    fn fatal_error(&self) -> Option<NativeError> {
+        let mut text = [0 as c_char; ERROR_TEXT_BYTES];
+        // SAFETY: the handle is valid, and `text` is as long as we say.
+        let code = unsafe { sys::rd_kafka_fatal_error(self.client.handle, text.as_mut_ptr(), text.len()) };
+        // SAFETY: the text is NUL-terminated once there is an error.
+        (code != Code::RD_KAFKA_RESP_ERR_NO_ERROR)
+            .then(|| NativeError { text: unsafe { text_of(text.as_ptr()) }, ..NativeError::new(code) })
     }
 
     /// Commits offsets and waits for the coordinator's answer.
@@ -578,18 +590,9 @@ unsafe extern "C" fn on_rebalance(
     }
 }
 
-unsafe extern "C" fn on_error(handle: *mut sys::rd_kafka_t, code: c_int, reason: *const c_char, opaque: *mut c_void) {
-    // SAFETY: `opaque` is the `Shared` set at creation; handle and reason are valid during the callback; `text` is as long as we say.
-    unsafe {
-        let shared = &*opaque.cast::<Shared>();
-        if code == Code::RD_KAFKA_RESP_ERR__FATAL as c_int {
-            let mut text = [0 as c_char; ERROR_TEXT_BYTES];
-            let fatal = sys::rd_kafka_fatal_error(handle, text.as_mut_ptr(), text.len());
-            shared.push(GroupEvent::Fatal(NativeError { text: text_of(text.as_ptr()), ..NativeError::new(fatal) }));
-        } else {
-            shared.push(GroupEvent::Error(text_of(reason)));
-        }
-    }
+unsafe extern "C" fn on_error(_handle: *mut sys::rd_kafka_t, _code: c_int, reason: *const c_char, opaque: *mut c_void) {
+    // SAFETY: `opaque` is the `Shared` set at creation; the reason is valid during the callback.
+    unsafe { (*opaque.cast::<Shared>()).push(GroupEvent::Error(text_of(reason))) };
 }
 
 unsafe extern "C" fn on_log(_handle: *const sys::rd_kafka_t, level: c_int, facility: *const c_char, text: *const c_char) {
