@@ -116,3 +116,42 @@ fn event_builders_make_events_that_are_accepted() -> Result<()> {
     assert_eq!(referred.via.map(|via| via.share_id), Some(share("h-1", "ann", time).share_id));
     Ok(())
 }
+
+#[test]
+fn the_binary_runs_and_its_exit_code_and_output_are_seen() -> Result<()> {
+    let version = common::pipeline::run_to_end(&["--version"])?;
+    assert_eq!(version.code, 0, "{version}");
+    assert!(version.stdout.contains(env!("CARGO_PKG_VERSION")), "{version}");
+    let wrong = common::pipeline::run_to_end(&["--no-such-option"])?;
+    assert_eq!(wrong.code, 2, "{wrong}");
+    assert!(wrong.stderr.contains("--no-such-option"), "{wrong}");
+    Ok(())
+}
+
+#[test]
+fn a_pipeline_is_started_asked_killed_frozen_and_ended() -> Result<()> {
+    let mut world = World::new("lifecycle")?;
+    world.set("pipeline.workers", 1);
+    world.migrate(2)?;
+    let time = now_ms();
+    world.produce(&world.topic("scans"), ["ann", "bob", "eve"].map(|customer| scan_record(&scan("s-1", customer, time))))?;
+
+    let pipeline = world.start()?;
+    assert_eq!(pipeline.status()?.get("ready"), Some(&serde_json::Value::Bool(true)));
+    let consumed = format!("topic=\"{}\"", world.topic("scans"));
+    wait_until("three consumed records", DEADLINE, || Ok(pipeline.metric("onecode_consumed_records_total", &[&consumed])? >= 3.0))?;
+    world.wait_caught_up()?;
+    assert_eq!(world.rows("SELECT customer_id FROM scans FINAL ORDER BY customer_id")?, [["ann"], ["bob"], ["eve"]]);
+
+    pipeline.pause()?;
+    pipeline.resume()?;
+    pipeline.kill()?;
+    assert_eq!(pipeline.exit_code()?, Some(128 + 9));
+    assert!(pipeline.metrics().is_err(), "a killed process answered");
+
+    let again = world.start()?;
+    assert_ne!(again.pid(), pipeline.pid());
+    assert_eq!(again.terminate()?, 0, "{}", again.log_text());
+    assert_eq!(world.number("SELECT count() FROM scans FINAL")?, 3);
+    Ok(())
+}
