@@ -2,7 +2,8 @@
 
 mod common;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use common::events::{now_ms, scan, scan_record};
 use common::{Record, World};
 use onecode::model::{Reason, Reject, Stage, TopicPartition};
 use onecode::task::{DeadLetter, NoHeaders, Origin, dead_letter_headers};
@@ -130,5 +131,36 @@ fn nothing_is_sent_to_a_topic_that_is_no_input() -> Result<()> {
     assert_eq!(missing.code, 1, "{missing}");
     let wrong = world.onecode(&["dead-letter", "replay", "--at", "somebody.elses:1:13"])?;
     assert_eq!(wrong.code, 2, "{wrong}");
+    Ok(())
+}
+
+#[test]
+fn records_refused_by_a_wrong_configuration_count_once_after_a_replay() -> Result<()> {
+    let mut world = World::new("mended")?;
+    world.migrate(2)?;
+    world.set_text("brands.other.currency", "CNY").set("pipeline.brands_closed", true);
+    world.produce(
+        &world.topic("scans"),
+        (0..40).map(|number| scan_record(&scan(&format!("e{number}"), &format!("c{}", number % 4), now_ms()))),
+    )?;
+    let run_through = |world: &World<'_>| -> Result<()> {
+        let pipeline = world.start()?;
+        world.wait_caught_up()?;
+        ensure!(pipeline.terminate()? == 0, "the drain failed: {}", pipeline.log_text());
+        Ok(())
+    };
+    run_through(&world)?;
+    let listed = world.must(&["dead-letter", "list", "--limit", "5"])?;
+    ensure!(listed.contains("40 dead letters in ") && listed.contains("5 shown") && listed.contains("  40 bad_brand\n"), "{listed}");
+    ensure!(world.number("SELECT count() FROM v_customers")? == 0, "nothing was accepted");
+
+    world.set("pipeline.brands_closed", false);
+    for _ in 0..2 {
+        let told = world.must(&["dead-letter", "replay", "--reason", "bad_brand"])?;
+        ensure!(told.contains("sent 40 records, every one acknowledged"), "{told}");
+        run_through(&world)?;
+        ensure!(world.rows("SELECT count(), sum(scans) FROM v_customers")? == [["4", "40"]], "each event counts once");
+    }
+    ensure!(world.read_topic(&world.topic("dead_letter"))?.len() == 40, "nothing was rejected again");
     Ok(())
 }
