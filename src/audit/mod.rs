@@ -1,1 +1,176 @@
-//! To be written in this session.
+//! The audit: every serving table recomputed from the archive, in ClickHouse's own SQL, and compared row by row with what readers see.
+//!
+//! Shares no code with the engine, so that one mistake cannot hide in both: the rules are written down a second time, in [`tables`]. Promises
+//! bounded memory (aggregations spill to the server's disk) and that it only reads. It is meant for a pipeline at rest: what is on its
+//! way from Kafka to a table shows as a difference.
+//!
+//! ```text
+//!  archive FINAL ─► own events (events.rs) ─► expected rows (tables.rs) ─┐
+//!                                                                        ├─► one row a key (compare.rs) ─► report.rs
+//!  v_ views ─────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Conflicting twins (two archived events of one identity, which a crash can let in) are listed; their customers, and the cells that
+//! their events reach, are left out of the comparison.
+
+mod compare;
+mod events;
+mod report;
+mod tables;
+
+use std::time::Duration;
+
+use clickhouse::Row;
+use serde::Deserialize;
+
+pub use report::{ColumnDifference, Conflict, Report, RowDifference, TableReport};
+
+use crate::config::Config;
+use crate::migrate::{self, Difference};
+use crate::model::Calendar;
+use crate::store::{Admin, AdminError};
+use events::Conflicts;
+
+/// More customers than this with conflicting events mean that something other than a crash went wrong.
+const MOST_CONFLICTING_CUSTOMERS: usize = 10_000;
+/// For one query over a large archive; whoever waits may interrupt it, and the server stops then too.
+const PATIENCE: Duration = Duration::from_secs(12 * 3_600);
+/// Minutes so close to the end of their retention are not compared: they may pass it while the audit runs.
+const EXPIRY_MARGIN_HOURS: u32 = 6;
+
+/// How to audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditOptions {
+    /// Tables to audit, of [`table_names`]; empty = all.
+    pub tables: Vec<String>,
+    /// Differences listed a table; all are counted.
+    pub listed_differences: usize,
+    /// Memory that one query of the audit may take on the server, in bytes; what needs more goes to its disk.
+    pub memory_bytes: u64,
+}
+
+impl Default for AuditOptions {
+    fn default() -> Self {
+        AuditOptions { tables: Vec::new(), listed_differences: 20, memory_bytes: 4 << 30 }
+    }
+}
+
+/// The tables that are audited, in their order.
+pub fn table_names() -> impl Iterator<Item = &'static str> {
+    tables::ALL.iter().map(|table| table.name)
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// ClickHouse could not be asked.
+    #[error(transparent)]
+    ClickHouse(#[from] AdminError),
+    /// The tables are not there, or not as this release needs them.
+    #[error("the tables cannot be audited:{}", .0.iter().map(|difference| format!("\n  {difference}")).collect::<String>())]
+    Schema(Vec<Difference>),
+    /// The archive does not hold all events.
+    #[error(
+        "the archive is kept for {days} days only (`clickhouse.archive_retention_days`), and the tables count older events too: \
+         they cannot be recomputed from it"
+    )]
+    ArchiveExpires {
+        /// As configured.
+        days: u32,
+    },
+    /// Far too many conflicts.
+    #[error(
+        "more than {MOST_CONFLICTING_CUSTOMERS} customers have events of one identity with different contents; producers reuse event ids"
+    )]
+    TooManyConflicts,
+}
+
+/// What the queries of one audit have in common.
+#[derive(Debug)]
+struct Scope {
+    calendar: Calendar,
+    conflicts: Conflicts,
+    /// The first minute that is compared, Unix seconds.
+    first_minute: u32,
+}
+
+/// Audits every table. `progress` hears of each table when it is done.
+///
+/// # Errors
+/// [`AuditError`]; differences are no error, they are in the report.
+pub async fn audit(config: &Config, options: &AuditOptions, mut progress: impl FnMut(&TableReport)) -> Result<Report, AuditError> {
+    if let Some(days) = config.clickhouse.archive_retention_days {
+        return Err(AuditError::ArchiveExpires { days });
+    }
+    let admin = bounded(Admin::new(&config.clickhouse), options.memory_bytes);
+    let differences = migrate::compare(&admin).await?;
+    if !differences.is_empty() {
+        return Err(AuditError::Schema(differences));
+    }
+    let calendar = config.calendar();
+    let found = find_conflicts(&admin, &calendar).await?;
+    let retention_hours = config.clickhouse.minute_retention_days * 24;
+    let first_minute: u32 = admin
+        .row(&format!(
+            "SELECT toUnixTimestamp(toStartOfMinute(now() - toIntervalHour({})))",
+            retention_hours.saturating_sub(EXPIRY_MARGIN_HOURS)
+        ))
+        .await?;
+    let scope = Scope { calendar, conflicts: Conflicts::of(&found), first_minute };
+    let mut reports = Vec::new();
+    for table in tables::ALL.iter().filter(|table| options.tables.is_empty() || options.tables.iter().any(|name| name == table.name)) {
+        let report = compare::compare(&admin, table, &scope, options.listed_differences).await?;
+        progress(&report);
+        reports.push(report);
+    }
+    Ok(Report { tables: reports, left_out_customers: scope.conflicts.customers(), conflicts: found })
+}
+
+fn bounded(admin: Admin, memory_bytes: u64) -> Admin {
+    admin
+        .with_patience(PATIENCE)
+        .with_setting("cancel_http_readonly_queries_on_client_close", 1)
+        .with_setting("max_memory_usage", memory_bytes)
+        .with_setting("max_bytes_before_external_group_by", memory_bytes / 4)
+        .with_setting("max_bytes_before_external_sort", memory_bytes / 4)
+        // The list of conflicting customers is written into the queries.
+        .with_setting("max_query_size", 64_u64 << 20)
+        .with_setting("max_ast_elements", 10_000_000)
+        .with_setting("max_expanded_ast_elements", 10_000_000)
+}
+
+#[derive(Row, Deserialize)]
+struct Twins {
+    brand: String,
+    customer_id: String,
+    rank: u8,
+    event_id: String,
+    contents: u64,
+}
+
+/// Identities that the archive has more than once: FINAL makes equal events one, so their contents differ.
+async fn find_conflicts(admin: &Admin, calendar: &Calendar) -> Result<Vec<Conflict>, AuditError> {
+    let scope = Scope { calendar: calendar.clone(), conflicts: Conflicts::default(), first_minute: 0 };
+    let own = events::own_events(&["brand", "customer_id", "rank", "event_id"], &scope);
+    let identity = "sipHash64(brand, customer_id, rank, event_id)";
+    // By hash first: a table of all identities as text would not fit.
+    let query = format!(
+        "SELECT brand, customer_id, rank, event_id, count() AS contents FROM ({own}) \
+         WHERE {identity} IN (SELECT {identity} AS identity FROM ({own}) GROUP BY identity HAVING count() > 1 LIMIT {limit}) \
+         GROUP BY brand, customer_id, rank, event_id HAVING contents > 1 ORDER BY brand, customer_id, rank, event_id",
+        limit = 2 * MOST_CONFLICTING_CUSTOMERS
+    );
+    let twins: Vec<Twins> = admin.rows(&query).await?;
+    let conflicts: Vec<Conflict> = twins.into_iter().map(Conflict::from).collect();
+    if Conflicts::of(&conflicts).customers() > MOST_CONFLICTING_CUSTOMERS {
+        return Err(AuditError::TooManyConflicts);
+    }
+    Ok(conflicts)
+}
+
+impl From<Twins> for Conflict {
+    fn from(twins: Twins) -> Self {
+        let kind = events::KINDS.get(usize::from(twins.rank)).copied().unwrap_or_default();
+        Conflict { brand: twins.brand, customer_id: twins.customer_id, kind, event_id: twins.event_id, contents: twins.contents }
+    }
+}

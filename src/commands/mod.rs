@@ -4,6 +4,7 @@
 //! wrong; here it gets a variant of [`Command`]. Promises exit codes 0 done, 1 found something wrong, 2 wrong usage or configuration;
 //! errors go to stderr and say what to do. Nothing here decides: commands call modules.
 
+pub mod audit;
 pub mod check;
 pub mod customer;
 pub mod dead_letter;
@@ -42,6 +43,14 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Recompute the tables from the archive and compare every row
+    #[command(after_help = audit::EXAMPLES)]
+    Audit {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        args: audit::AuditArgs,
+    },
     /// Validate the configuration, reach Kafka and ClickHouse, compare tables and topics
     #[command(after_help = check::EXAMPLES)]
     Check {
@@ -88,6 +97,7 @@ enum Command {
 impl Command {
     fn run(&self, out: &mut impl Write) -> anyhow::Result<Verdict> {
         match self {
+            Command::Audit { config, args } => block_on(audit::run(&config.load()?, args, out)),
             Command::Check { config, args } => block_on(check::run(&config.load()?, args, out)),
             Command::Customer { config, args } => block_on(customer::run(&config.load()?, args, out)),
             Command::Migrate { config, args } => block_on(migrate::run(&config.load()?, args, out)),

@@ -97,6 +97,11 @@ impl Admin {
         self
     }
 
+    /// The same connection that waits for an answer at least so long, whatever `clickhouse.query_timeout_ms` says.
+    pub fn with_patience(self, least: Duration) -> Admin {
+        Admin { timeout: self.timeout.max(least), ..self }
+    }
+
     /// The current database.
     pub fn database(&self) -> &str {
         &self.database

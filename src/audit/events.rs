@@ -1,0 +1,96 @@
+//! The customers' own events out of the three archives, as one relation.
+
+use std::collections::BTreeSet;
+
+use super::{Conflict, Scope};
+use crate::store::literal;
+
+/// Kinds of events by rank: the order between events of equal time and id.
+pub(super) const KINDS: [&str; 3] = ["scan", "purchase", "share"];
+
+/// Customers with conflicting events, by brand and id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Conflicts(BTreeSet<(String, String)>);
+
+impl Conflicts {
+    pub fn of(conflicts: &[Conflict]) -> Self {
+        Conflicts(conflicts.iter().map(|conflict| (conflict.brand.clone(), conflict.customer_id.clone())).collect())
+    }
+
+    /// How many customers.
+    pub fn customers(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the customer of a row is one of them, as SQL.
+    fn contain_sql(&self) -> String {
+        if self.0.is_empty() {
+            return "0".to_owned();
+        }
+        let customers: Vec<String> =
+            self.0.iter().map(|(brand, customer)| format!("({}, {})", literal(brand), literal(customer))).collect();
+        format!("(archive.brand, archive.customer_id) IN ({})", customers.join(", "))
+    }
+}
+
+/// A query for the customers' own events (scans by consumers, payments, refunds, shares), each once, with these columns:
+///
+/// | column | is |
+/// |---|---|
+/// | `brand`, `customer_id`, `event_id`, `event_time`, `campaign`, `channel`, `region` | as archived |
+/// | `rank` | 0 scan, 1 purchase, 2 share |
+/// | `day`, `minute`, `province` | bucket of the time in the brand's calendar; start of the minute; region with four zeros |
+/// | `sku` | '' for purchases |
+/// | `scans`, `verifies`, `draws`, `joins`, `visits`, `shares`, `orders`, `refunds` | 1 if the event counts there, else 0 |
+/// | `paid`, `refunded` | its money, or 0 |
+/// | `left_out` | 1 if its customer has conflicting events |
+pub(super) fn own_events(columns: &[&str], scope: &Scope) -> String {
+    let select = |rank: usize, table: &str, condition: &str| {
+        let fields: Vec<String> = columns.iter().map(|column| format!("{} AS {column}", field(column, rank, scope))).collect();
+        format!("SELECT {} FROM {table} AS archive FINAL{condition}", fields.join(", "))
+    };
+    [select(0, "scans", " WHERE archive.role = 'consumer'"), select(1, "purchases", ""), select(2, "share_events", "")].join(" UNION ALL ")
+}
+
+fn field(column: &str, rank: usize, scope: &Scope) -> String {
+    let is_scan = rank == 0;
+    let is_purchase = rank == 1;
+    let flag = |is_kind: bool, condition: &str| if is_kind { format!("toUInt64({condition})") } else { "toUInt64(0)".to_owned() };
+    let money = |kind: &str| if is_purchase { format!("if(archive.kind = '{kind}', archive.amount, 0)") } else { "toInt64(0)".to_owned() };
+    match column {
+        "rank" => format!("toUInt8({rank})"),
+        "day" => day(scope),
+        "minute" => "toStartOfMinute(archive.event_time)".to_owned(),
+        "province" => "archive.region - archive.region % 10000".to_owned(),
+        "sku" if is_purchase => "''".to_owned(),
+        "sku" => "toString(archive.sku)".to_owned(),
+        "scans" => flag(is_scan, "1"),
+        "verifies" => flag(is_scan, "archive.purpose = 'verify'"),
+        "draws" => flag(is_scan, "archive.purpose = 'draw'"),
+        "joins" => flag(is_scan, "archive.purpose IN ('follow', 'points')"),
+        "visits" => flag(is_scan, "archive.share_id != '' AND archive.sharer_id != archive.customer_id"),
+        "shares" => flag(rank == 2, "1"),
+        "orders" => flag(is_purchase, "archive.kind = 'payment'"),
+        "refunds" => flag(is_purchase, "archive.kind = 'refund'"),
+        "paid" => money("payment"),
+        "refunded" => money("refund"),
+        "left_out" => format!("toUInt8({})", scope.conflicts.contain_sql()),
+        "campaign" | "channel" | "brand" => format!("toString(archive.{column})"),
+        archived => format!("archive.{archived}"),
+    }
+}
+
+/// Day of an event in its brand's calendar.
+fn day(scope: &Scope) -> String {
+    const MS_PER_MINUTE: i64 = 60_000;
+    let default_ms = i64::from(scope.calendar.default_zone().offset_minutes()) * MS_PER_MINUTE;
+    let mut offset = default_ms.to_string();
+    let own: Vec<_> = scope.calendar.brands().collect();
+    if !own.is_empty() {
+        let brands: Vec<String> = own.iter().map(|(brand, _)| literal(brand)).collect();
+        let offsets: Vec<String> =
+            own.iter().map(|(_, zone)| format!("toInt64({})", i64::from(zone.offset_minutes()) * MS_PER_MINUTE)).collect();
+        offset = format!("transform(toString(archive.brand), [{}], [{}], toInt64({default_ms}))", brands.join(", "), offsets.join(", "));
+    }
+    format!("toDate(toUInt16(greatest(0, least(65535, intDiv(toUnixTimestamp64Milli(archive.event_time) + {offset}, 86400000)))))")
+}
