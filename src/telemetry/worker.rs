@@ -59,7 +59,7 @@ impl WorkerMetrics {
         }
     }
 
-    /// Records found in `topic` that were put among the dead letters.
+    /// Records that first arrived in `topic` and were put among the dead letters.
     pub fn dead_letters(&mut self, topic: &str, reason: Reason, letters: u64) {
         if let Some(pending) = self.topic(topic).and_then(|topic| topic.dead_letters.get_mut(reason as usize)) {
             pending.amount += letters;

@@ -37,8 +37,9 @@ impl Worker {
     /// Fixes rows and positions at this moment. Events applied from here on belong to the next cut.
     fn cut<I: Io>(&mut self, io: &mut I, slot: usize, now: Now) {
         let Some(Phase::Running(running)) = self.slots.get_mut(slot).map(|slot| &mut slot.phase) else { return };
-        let mut out =
-            WorkerOutbox { io, archive: &mut self.archive_open, ticket: Ticket { run: running.run, epoch: running.epoch }, produced: 0 };
+        let ticket = Ticket { run: running.run, epoch: running.epoch };
+        let (archive, counters) = (&mut self.archive_open, &mut self.counters);
+        let mut out = WorkerOutbox { io, archive, ticket, produced: 0, counters, topic: 0 };
         running.task.send_progress(now.wall_ms, &mut out);
         let produced = out.produced;
         running.produced(produced);

@@ -20,7 +20,7 @@ pub struct Counters {
     pub duplicates: [u64; KINDS],
     /// Events by kind: passed on.
     pub relayed: [u64; KINDS],
-    /// Dead letters by topic of the log in which they were found, and reason.
+    /// Dead letters by topic in which they first arrived, and reason.
     pub dead_letters: Vec<[u64; REASONS]>,
     /// Relays whose predecessor was missing.
     pub refused_relays: u64,
@@ -61,13 +61,17 @@ impl Counters {
             Outcome::Applied(kind) => self.applied[kind as usize] += 1,
             Outcome::Duplicate(kind) => self.duplicates[kind as usize] += 1,
             Outcome::Relayed(kind) => self.relayed[kind as usize] += 1,
-            Outcome::Rejected(reason) => {
-                if let Some(by_reason) = self.dead_letters.get_mut(topic) {
-                    by_reason[reason as usize] += 1;
-                }
-            }
             Outcome::Refused => self.refused_relays += 1,
-            Outcome::AlreadyApplied | Outcome::Noted => {}
+            // Rejected ones are counted as the dead letters that they are.
+            Outcome::Rejected(_) | Outcome::AlreadyApplied | Outcome::Noted => {}
+        }
+    }
+
+    /// A record that first arrived in `origin` was rejected; `read_from` stands in for a topic that is no longer configured.
+    pub(super) fn dead_letter(&mut self, origin: &str, read_from: usize, reason: Reason) {
+        let topic = self.topics.iter().position(|topic| topic == origin).unwrap_or(read_from);
+        if let Some(by_reason) = self.dead_letters.get_mut(topic) {
+            by_reason[reason as usize] += 1;
         }
     }
 
@@ -75,5 +79,20 @@ impl Counters {
     pub fn take(&mut self) -> Counters {
         let fresh = Counters::new(self.topics.clone());
         std::mem::replace(self, fresh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_counts_where_its_record_first_arrived() {
+        let mut counters = Counters::new(vec!["scans".to_owned(), "exchange".to_owned()]);
+        counters.record(1, Outcome::Rejected(Reason::Conflict));
+        counters.dead_letter("scans", 1, Reason::Conflict);
+        counters.dead_letter("a topic of an older configuration", 1, Reason::Conflict);
+        let conflicts: Vec<u64> = counters.dead_letters.iter().map(|by_reason| by_reason[Reason::Conflict as usize]).collect();
+        assert_eq!((conflicts, counters.consumed), (vec![1, 1], vec![0, 1]));
     }
 }

@@ -224,8 +224,9 @@ impl Worker {
     pub fn on_record<I: Io>(&mut self, io: &mut I, log: usize, record: &Record<'_>) -> Result<(), Fatal> {
         let Some(assigned) = self.logs.get_mut(log) else { return Ok(()) };
         let Some(Slot { phase: Phase::Running(running), .. }) = self.slots.get_mut(assigned.slot) else { return Ok(()) };
-        let mut out =
-            WorkerOutbox { io, archive: &mut self.archive_open, ticket: Ticket { run: running.run, epoch: running.epoch }, produced: 0 };
+        let ticket = Ticket { run: running.run, epoch: running.epoch };
+        let (archive, counters) = (&mut self.archive_open, &mut self.counters);
+        let mut out = WorkerOutbox { io, archive, ticket, produced: 0, counters, topic: assigned.topic };
         let outcome = running.task.on_record(assigned.index, record, &mut out);
         let produced = out.produced;
         running.produced(produced);

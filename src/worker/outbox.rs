@@ -1,5 +1,6 @@
 //! Hands what leaves a task to the worker's shells, and counts what has to be acknowledged.
 
+use super::counters::Counters;
 use super::io::{Io, Ticket};
 use crate::model::Event;
 use crate::rows::ArchiveRows;
@@ -10,6 +11,9 @@ pub(super) struct WorkerOutbox<'a, I: Io> {
     pub archive: &'a mut ArchiveRows,
     pub ticket: Ticket,
     pub produced: u64,
+    pub counters: &'a mut Counters,
+    /// The log that the record was read from, as an index into the counters' topics.
+    pub topic: usize,
 }
 
 impl<I: Io> Outbox for WorkerOutbox<'_, I> {
@@ -25,6 +29,7 @@ impl<I: Io> Outbox for WorkerOutbox<'_, I> {
 
     fn dead_letter(&mut self, letter: &DeadLetter<'_>) {
         self.produced += 1;
+        self.counters.dead_letter(&letter.origin.log.topic, self.topic, letter.reject.reason);
         self.io.produce_dead_letter(self.ticket, letter);
     }
 

@@ -31,6 +31,7 @@ is a repeat.";
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum DeadLetterCommand {
     /// List the newest dead letters, and count them by reason
+    #[command(after_help = EXAMPLES)]
     List {
         /// Where the dead letters are
         #[command(flatten)]
@@ -46,6 +47,7 @@ pub enum DeadLetterCommand {
         json: bool,
     },
     /// Show one with headers and value
+    #[command(after_help = EXAMPLES)]
     Show {
         /// Where the dead letters are
         #[command(flatten)]
@@ -57,6 +59,7 @@ pub enum DeadLetterCommand {
         json: bool,
     },
     /// Send records again to the topic they came from
+    #[command(after_help = EXAMPLES)]
     Replay {
         /// Where the dead letters are
         #[command(flatten)]
