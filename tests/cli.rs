@@ -20,6 +20,7 @@ const COMMANDS: &[Known] = &[
     Known { words: &["run"], arguments: &[] },
     Known { words: &["migrate"], arguments: &[] },
     Known { words: &["check"], arguments: &[] },
+    Known { words: &["audit"], arguments: &[] },
     Known { words: &["customer"], arguments: &["c1"] },
     Known { words: &["generate"], arguments: &[] },
     Known { words: &["dead-letter", "list"], arguments: &[] },
