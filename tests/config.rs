@@ -390,3 +390,39 @@ fn the_fingerprint_holds_what_changes_results_and_names_what_differs() {
         ]
     );
 }
+
+#[test]
+fn any_value_under_any_key_is_taken_or_named() {
+    let odd = [
+        "-1",
+        "0",
+        "9223372036854775807",
+        "1.5",
+        "nan",
+        "inf",
+        "true",
+        "\"\"",
+        "\"\\u0000\"",
+        "[]",
+        "[[]]",
+        "[1]",
+        "{}",
+        "{ a = 1 }",
+        "2026-11-22",
+        "2026-11-22T07:00:00Z",
+    ];
+    for setting in Config::defaults() {
+        let (section, key) = setting.key.split_once('.').unwrap_or_default();
+        let last = key.rsplit('.').next().unwrap_or_default();
+        for value in odd {
+            let text = format!("[{section}]\n{key} = {value}\n");
+            if let Err(error) = load(&text, &[]) {
+                assert!(error.to_string().contains(last), "{text}{error}");
+            }
+            let name = format!("ONECODE_{}", setting.key.to_uppercase().replace('.', "__"));
+            if let Err(error) = load("", &[(&name, value)]) {
+                assert!(error.to_string().contains(&name), "{name}={value}: {error}");
+            }
+        }
+    }
+}
