@@ -136,8 +136,13 @@ fn start_worker(
         Membership::Static(config.kafka.member_instance_id(index))
     };
     let topics: Vec<String> = settings.topics.iter().map(|topic| topic.name.clone()).collect();
-    let mut consumer = native::Consumer::new(&consumer_options(config, &membership)).context("no consumer can be made")?;
-    consumer.subscribe(&topics).context("the topics cannot be subscribed to")?;
+    let (options, subscribed) = (consumer_options(config, &membership), topics.clone());
+    let join = Box::new(move || {
+        let mut consumer = native::Consumer::new(&options)?;
+        consumer.subscribe(&subscribed)?;
+        Ok(consumer)
+    });
+    let consumer = join().context("no consumer can be made")?;
     let producer = ExchangeProducer::new(&producer_options(config), &config.topics.exchange, &config.topics.dead_letter)?;
     let (client, replies) = store.client();
     let io = KafkaIo { consumer, producer, store: client };
@@ -151,6 +156,7 @@ fn start_worker(
         batch_records: config.limits.batch_records,
         drain_deadline: config.pipeline.drain_deadline,
         membership,
+        join,
     };
     thread::Builder::new().name(format!("worker-{index}")).spawn(move || drive.run()).context("no thread can be started")
 }

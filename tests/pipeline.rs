@@ -193,7 +193,7 @@ fn the_largest_record_is_relayed_when_good_and_kept_when_bad() -> Result<()> {
     ensure!(world.number("SELECT sum(scans) FROM v_customers")? == 1, "the large event counts");
     let found = letters(&world)?;
     ensure!(found.len() == 1 && found.first().is_some_and(|letter| letter.value.as_deref() == Some(&bad)), "{} letters", found.len());
-    must_be_exact(&world)
+    world.must(&["audit"]).map(drop)
 }
 
 #[test]

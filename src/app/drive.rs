@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rdkafka_sys::RDKafkaErrorCode;
+
 use super::Stop;
-use crate::kafka::native::{Fetched, GroupEvent, MessageKind};
+use crate::kafka::native::{Consumer, Fetched, GroupEvent, MessageKind, NativeError};
 use crate::kafka::{KafkaIo, Membership};
 use crate::model::{Offset, Reason, TopicPartition};
 use crate::telemetry::logs::RateLimit;
@@ -19,6 +21,13 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 /// Pause between two questions for the end of a log that is not fetched at present.
 const ASK_END_EVERY: Duration = Duration::from_millis(500);
 
+/// A member that is fenced this soon after its brokers were away was most likely fenced by itself: its request to rejoin was
+/// carried out, the answer was lost, and the repeated request came under the old name.
+const FENCED_BY_ITSELF_WITHIN: Duration = Duration::from_secs(120);
+
+/// Makes a worker's consumer, subscribed.
+pub(super) type Join = Box<dyn Fn() -> Result<Consumer, NativeError> + Send>;
+
 /// Everything that a worker thread owns.
 pub(super) struct Drive {
     pub worker: Worker,
@@ -30,6 +39,7 @@ pub(super) struct Drive {
     pub batch_records: usize,
     pub drain_deadline: Duration,
     pub membership: Membership,
+    pub join: Join,
 }
 
 /// What the loop remembers besides the worker.
@@ -42,6 +52,10 @@ struct Loop {
     known_logs: HashMap<(usize, i32), Option<usize>>,
     ends: Ends,
     errors: RateLimit,
+    /// When the client last complained about its brokers.
+    trouble_at: Option<Instant>,
+    /// The consumer has to be made anew.
+    is_to_rejoin: bool,
 }
 
 /// Ends of logs, as far as they are known.
@@ -75,12 +89,19 @@ impl Drive {
             known_logs: HashMap::new(),
             ends: Ends { by_log: HashMap::new(), asked: now, next: 0 },
             errors: RateLimit::new(Duration::from_secs(10)),
+            trouble_at: None,
+            is_to_rejoin: false,
         };
         loop {
             let fetched = self.io.consumer.poll(&mut batch, POLL_MS);
             self.on_group_events(&mut state)?;
             self.apply(&mut state, &fetched)?;
             drop(fetched);
+            if std::mem::take(&mut state.is_to_rejoin) {
+                self.io.consumer = (self.join)().map_err(|error| Fatal(format!("no consumer can be made: {error}")))?;
+                // The old client is closed with its last batch.
+                batch = self.io.consumer.batch(self.batch_records);
+            }
             for (ticket, result) in self.io.producer.poll() {
                 self.worker.on_delivered(ticket, result)?;
             }
@@ -120,13 +141,28 @@ impl Drive {
                     self.worker.on_revoked();
                 }
                 GroupEvent::Error(error) => {
+                    state.trouble_at = Some(Instant::now());
                     if let Some(suppressed) = state.errors.admit(Instant::now()) {
                         tracing::warn!(suppressed, "kafka: {error}");
                     }
                 }
-                GroupEvent::Fatal(error) => return Err(Fatal(self.fatal_text(&error.to_string()))),
+                GroupEvent::Fatal(error) => self.on_fatal(state, &error)?,
             }
         }
+        Ok(())
+    }
+
+    /// The client cannot go on. After trouble with the brokers the worker joins anew, once; a member that is fenced without
+    /// trouble, or again, has a namesake, and stops.
+    fn on_fatal(&mut self, state: &mut Loop, error: &NativeError) -> Result<(), Fatal> {
+        let after_trouble = state.trouble_at.take().is_some_and(|at| at.elapsed() < FENCED_BY_ITSELF_WITHIN);
+        if !after_trouble || error.code != RDKafkaErrorCode::FencedInstanceId {
+            return Err(Fatal(self.fatal_text(&error.to_string())));
+        }
+        tracing::warn!("fenced after the brokers were away: joins the group anew: {error}");
+        state.known_logs.clear();
+        self.worker.on_revoked();
+        state.is_to_rejoin = true;
         Ok(())
     }
 

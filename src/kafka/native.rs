@@ -601,6 +601,8 @@ unsafe extern "C" fn on_log(_handle: *const sys::rd_kafka_t, level: c_int, facil
     match level {
         // Remarks on options that are set on purpose, or meant for the other client.
         _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{text}"),
+        // A broker that cannot be reached: the client tries again.
+        0..=3 if facility == "FAIL" => tracing::warn!(target: "librdkafka", facility, "{text}"),
         0..=3 => tracing::error!(target: "librdkafka", facility, "{text}"),
         4 => tracing::warn!(target: "librdkafka", facility, "{text}"),
         5 | 6 => tracing::info!(target: "librdkafka", facility, "{text}"),
