@@ -3,6 +3,7 @@
 //! Owns the order of start and of stop. Promises that a signal drains (serve, checkpoint, leave the group) within the
 //! deadline, that a second one ends the process at once, and that nothing is lost either way. Holds no logic of the pipeline.
 
+mod audits;
 mod drive;
 mod settings;
 
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::engine::StateKind;
 use crate::kafka::{Cluster, ExchangeProducer, KafkaIo, Membership, consumer_options, native, producer_options};
 use crate::migrate::{Inspection, inspect};
-use crate::store::Store;
+use crate::store::{Admin, Store};
 use crate::telemetry::{Recorder, Server, Status, WorkerMetrics};
 use crate::worker::{Worker, WorkerSettings};
 use drive::Drive;
@@ -71,6 +72,7 @@ pub fn run(config: &Config, options: RunOptions) -> anyhow::Result<Verdict> {
     let server = runtime.block_on(Server::bind(config.http.listen, status.clone(), recorder))?;
     runtime.spawn(server.serve());
     let store = Store::start(config, status.clone(), runtime.handle().clone(), &[]);
+    runtime.spawn(audits::show_verdicts(Admin::new(&config.clickhouse)));
     let stop = Arc::new(Stop::default());
     watch_signals(&runtime, stop.clone())?;
     let settings = settings::worker_settings(config, &cluster, options);

@@ -8,7 +8,7 @@ mod common;
 
 use std::process::{Command, Output};
 
-use common::World;
+use common::{DEADLINE, World, wait_until};
 
 /// A command: its words, and the least that it takes besides `--config`.
 struct Known {
@@ -233,4 +233,24 @@ fn a_process_whose_instance_id_is_taken_stops_with_1_and_says_so() {
     assert!(said.contains("another process has taken this instance id") && said.contains("`twin-"), "{said}");
     second.wait_ready().expect("the second has all tasks");
     assert_eq!(second.terminate().expect("it drains"), 0, "{}", second.log_text());
+}
+
+#[test]
+fn the_verdict_of_an_audit_shows_in_the_metrics_of_a_running_pipeline() {
+    let world = World::new("verdict").expect("the stack");
+    world.migrate(2).expect("a migration");
+    let pipeline = world.start().expect("a pipeline");
+    let shown = || pipeline.metric("onecode_audit_differences", &[]);
+    assert!(shown().expect("metrics").is_nan(), "no audit was made yet");
+    for (differences, code) in [(0.0, 0), (1.0, 1)] {
+        if code == 1 {
+            let row = "(brand, customer_id, first_event_time, first_event_id, scans, version) VALUES ('b', 'c', '2026-11-01 00:00:00', 'e', 1, 1)";
+            world.query(&format!("INSERT INTO customers {row}")).expect("a row that no event explains");
+        }
+        let audit = world.onecode(&["audit"]).expect("a verdict");
+        assert_eq!(audit.code, code, "{audit}");
+        wait_until("the verdict in the metrics", DEADLINE, || Ok(shown()? == differences)).expect("shown");
+    }
+    assert_eq!(world.onecode(&["audit", "--table", "customer_days"]).expect("a verdict").code, 0);
+    assert_eq!(world.query("SELECT count() FROM audits").expect("counted").trim(), "2", "an audit of one table is no verdict on all");
 }

@@ -6,8 +6,9 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
 use super::Verdict;
-use crate::audit::{self, AuditOptions, TableReport};
+use crate::audit::{self, AuditOptions, TableReport, verdicts};
 use crate::config::Config;
+use crate::store::Admin;
 
 /// Shown below `--help`.
 pub const EXAMPLES: &str = "The pipeline should be at rest: what is on its way from Kafka to a table shows as a difference.
@@ -52,6 +53,11 @@ pub async fn run(config: &Config, args: &AuditArgs, out: &mut impl Write) -> Res
     })
     .await?;
     written?;
+    if args.tables.is_empty()
+        && let Err(error) = verdicts::record(&Admin::new(&config.clickhouse), &report).await
+    {
+        tracing::warn!("the verdict is not recorded, running pipelines will not show it: {error}");
+    }
     if args.json {
         writeln!(out, "{:#}", report.to_json())?;
     } else {

@@ -77,6 +77,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     9 "0009_share_events",
     10 "0010_parameters",
     11 "0011_task_state",
+    12 "0012_audits",
 ];
 
 /// All views.

@@ -106,8 +106,11 @@ pub const PRODUCE_QUEUE_BYTES: Metric = gauge(
     "bytes of produced messages that Kafka has not acknowledged; limit: limits.produce_queue_bytes a worker",
 );
 /// Result of the audit.
-pub const AUDIT_DIFFERENCES: Metric =
-    gauge("onecode_audit_differences", &[], "rows that the last audit found different from the archive; NaN until an audit was made");
+pub const AUDIT_DIFFERENCES: Metric = gauge(
+    "onecode_audit_differences",
+    &[],
+    "rows that the newest audit of all tables found different from the archive; NaN before the first",
+);
 /// Readiness.
 pub const READY: Metric = gauge("onecode_ready", &[], "1 when /readyz answers 200");
 /// Configured limits.
