@@ -6,6 +6,9 @@ use super::slot::{Checkpoint, Phase, Running};
 use super::{Now, Ticket, Worker};
 use crate::task::LogRole;
 
+/// A checkpoint of a quiet task is written again after this: a day.
+const REWRITE_AFTER_MS: i64 = 86_400_000;
+
 impl Worker {
     /// Begins checkpoints whose time has come, and writes those whose cut is covered.
     pub(super) fn advance_checkpoints<I: Io>(&mut self, io: &mut I, now: Now) -> Result<(), Fatal> {
@@ -25,9 +28,10 @@ impl Worker {
             return false;
         }
         if !running.task.has_unsaved() {
-            // Nothing to save: what is stored is as good as new.
+            // Nothing to save: what is stored is as good as new. It is written again now and then all the same, because a
+            // checkpoint older than the exchange's retention is not gone on from.
             running.checkpointed_at_ms = now.mono_ms;
-            return false;
+            return now.mono_ms - running.written_at_ms >= REWRITE_AFTER_MS;
         }
         let is_large = running.task.engine().dirty_state() >= self.settings.dirty_keys_per_checkpoint;
         let Some(running) = self.running_mut(slot) else { return false };
@@ -127,6 +131,7 @@ fn finished(running: &mut Running, run: RunId, epoch: u32, now_ms: i64) -> Optio
         return None;
     }
     running.checkpointed_at_ms = now_ms;
+    running.written_at_ms = now_ms;
     running.checkpoint.take()
 }
 

@@ -99,7 +99,10 @@ pub(super) struct Running {
     pub unacknowledged: BTreeMap<u32, u64>,
     pub checkpoint: Option<Checkpoint>,
     pub next_checkpoint_ms: i64,
+    /// When the task was last as good as saved.
     pub checkpointed_at_ms: i64,
+    /// When its positions row was last written.
+    pub written_at_ms: i64,
     /// Not to be served before these offsets are passed or this time has come.
     pub serve_gate: Option<ServeGate>,
 }
@@ -137,6 +140,7 @@ impl Running {
             checkpoint: None,
             next_checkpoint_ms: first_checkpoint_ms,
             checkpointed_at_ms: now_ms,
+            written_at_ms: now_ms,
             serve_gate,
         }
     }
