@@ -21,9 +21,9 @@ const TABLE: &str = "task_state";
 /// Carries out one request about the state, and answers.
 pub(super) async fn serve(server: Arc<Server>, request: StoreRequest, reply: Sender<StoreReply>) {
     match request {
-        StoreRequest::Newest { assignment, tasks } => {
+        StoreRequest::Newest { question, tasks } => {
             let outcome = until_done(&server, || newest(&server.client.0, &tasks)).await;
-            answer(&reply, outcome.map_or_else(refused, |generations| StoreReply::Newest { assignment, generations }));
+            answer(&reply, outcome.map_or_else(refused, |generations| StoreReply::Newest { question, generations }));
         }
         StoreRequest::Copy { run, task, from, to } => {
             let result = copy(&server, &task, from, to).await;

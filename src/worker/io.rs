@@ -74,8 +74,8 @@ pub enum StoreRequest {
     },
     /// Generations of tasks that `task_state` holds.
     Newest {
-        /// Number of the assignment.
-        assignment: u64,
+        /// Number of the question.
+        question: u64,
         /// Tasks.
         tasks: Vec<TaskName>,
     },
@@ -138,8 +138,8 @@ pub enum StoreReply {
     },
     /// Generations by task, in order.
     Newest {
-        /// Number of the assignment.
-        assignment: u64,
+        /// Number of the question.
+        question: u64,
         /// Generations.
         generations: BTreeMap<TaskName, Vec<StoredGeneration>>,
     },

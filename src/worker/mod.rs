@@ -17,7 +17,7 @@ mod slot;
 mod status;
 mod takeover;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use assignment::{AssignedTask, AssignmentError, TopicSpec, group};
@@ -109,8 +109,10 @@ struct AssignedLog {
 #[derive(Debug)]
 pub struct Worker {
     settings: WorkerSettings,
-    /// Number of the present assignment; answers to an older one are ignored.
-    assignment: u64,
+    /// Number of the last question for generations; answers to an older one are ignored.
+    question: u64,
+    /// The tasks that it was about.
+    asked: BTreeSet<TaskName>,
     assigned_at_ms: i64,
     logs: Vec<AssignedLog>,
     log_of: HashMap<TopicPartition, usize>,
@@ -146,7 +148,8 @@ impl Worker {
         let rejects = RejectTracker::new(settings.rejects);
         Worker {
             settings,
-            assignment: 0,
+            question: 0,
+            asked: BTreeSet::new(),
             assigned_at_ms: 0,
             logs: Vec::new(),
             log_of: HashMap::new(),
@@ -186,7 +189,7 @@ impl Worker {
 
     /// The group gave these partitions to this member. Fetching must not have begun.
     pub fn on_assigned(&mut self, partitions: &[TopicPartition], now: Now) -> Result<(), Fatal> {
-        self.assignment += 1;
+        self.question += 1;
         self.assigned_at_ms = now.mono_ms;
         let tasks = group(partitions, &self.settings.topics, self.settings.task.tasks).map_err(|error| Fatal(error.to_string()))?;
         self.logs.clear();
@@ -209,7 +212,7 @@ impl Worker {
 
     /// The group took all partitions. Running tasks keep their memory in case that they come back unchanged.
     pub fn on_revoked(&mut self) {
-        self.assignment += 1;
+        self.question += 1;
         self.logs.clear();
         self.log_of.clear();
         self.ask_at_ms = None;
@@ -286,7 +289,7 @@ impl Worker {
                 self.on_inserted(table, batch);
                 Ok(())
             }
-            StoreReply::Newest { assignment, generations } => self.on_newest(io, assignment, &generations, now),
+            StoreReply::Newest { question, generations } => self.on_newest(io, question, &generations, now),
             StoreReply::Copied { run, result } => self.on_copied(io, run, result, now),
             StoreReply::Written { run, epoch } => self.on_written(io, run, epoch, now),
             StoreReply::Loaded { run, rows } => {

@@ -50,7 +50,9 @@ impl Worker {
         match io.committed(&homes) {
             Ok(committed) => {
                 self.committed.extend(tasks.iter().cloned().zip(committed));
-                io.store(StoreRequest::Newest { assignment: self.assignment, tasks });
+                self.question += 1;
+                self.asked = tasks.iter().cloned().collect();
+                io.store(StoreRequest::Newest { question: self.question, tasks });
             }
             Err(error) => self.on_log_error(error, now),
         }
@@ -71,21 +73,26 @@ impl Worker {
         }
     }
 
-    /// The generations are known: claims them all in one commit.
+    /// The generations are known: claims them all in one commit. Only the answer to the last question counts, and only for the
+    /// tasks that it was about: of any other nothing is known, and nothing known is not "no generation at all".
     pub(super) fn on_newest<I: Io>(
         &mut self,
         io: &mut I,
-        assignment: u64,
+        question: u64,
         generations: &BTreeMap<TaskName, Vec<StoredGeneration>>,
         now: Now,
     ) -> Result<(), Fatal> {
-        if assignment != self.assignment || self.draining {
+        if question != self.question || self.draining {
             return Ok(());
         }
+        let asked = std::mem::take(&mut self.asked);
         let mut commits = Vec::new();
         let mut next_phases = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| matches!(slot.phase, Phase::Asking)) {
             let name = &slot.task.identity.name;
+            if !asked.contains(name) {
+                continue;
+            }
             let stored = generations.get(name).map_or(&[][..], Vec::as_slice);
             let committed = self.committed.get(name).copied().unwrap_or_default();
             let newest = stored.iter().map(|stored| stored.generation).chain(committed.generation).max();
