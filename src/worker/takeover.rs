@@ -128,8 +128,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Goes on with memory that is still the newest.
-    fn keep<I: Io>(&mut self, io: &mut I, slot: usize, running: Box<Running>, now: Now) -> Result<(), Fatal> {
+    /// Goes on with memory that is still the newest. A checkpoint that ended while the task was not ours has not committed its
+    /// offsets, so the next one does.
+    fn keep<I: Io>(&mut self, io: &mut I, slot: usize, mut running: Box<Running>, now: Now) -> Result<(), Fatal> {
+        running.task.mark_moved();
         let starts: Vec<(TopicPartition, Offset)> = running.task.logs().map(|(tp, next, _)| (tp.clone(), next)).collect();
         self.run(io, slot, running, &starts, now);
         Ok(())
