@@ -596,6 +596,11 @@ impl Restore {
         Restore { identity, generation, settings, engine: Engine::new(engine), positions: None, largest_sequence: 0 }
     }
 
+    /// The generation that is being read.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Takes one live row.
     pub fn row(&mut self, kind: u8, key: &[u8], sequence: u64, payload: &[u8]) -> Result<(), TaskError> {
         self.largest_sequence = self.largest_sequence.max(sequence);

@@ -45,6 +45,8 @@ pub(super) enum Phase {
     Loading { run: RunId, generation: u64, stale: Vec<u64> },
     /// The rows are being put into memory, in pieces.
     Restoring { run: RunId, stale: Vec<u64>, rows: Vec<u8>, at: usize, restore: Box<Restore> },
+    /// What was read is no state; to be confirmed before it is said.
+    Unreadable { generation: u64, error: String },
     /// In memory; to be confirmed.
     Restored { run: RunId, stale: Vec<u64>, task: Box<Task>, positions: Option<Box<Positions>> },
     /// It runs.
@@ -61,7 +63,7 @@ impl Phase {
             | Phase::Restoring { run, .. }
             | Phase::Restored { run, .. } => Some(*run),
             Phase::Running(running) => Some(running.run),
-            Phase::Asking | Phase::Claimed { .. } => None,
+            Phase::Asking | Phase::Claimed { .. } | Phase::Unreadable { .. } => None,
         }
     }
 
@@ -69,7 +71,12 @@ impl Phase {
     pub fn is_taking_over(&self) -> bool {
         matches!(
             self,
-            Phase::Copying { .. } | Phase::Marking { .. } | Phase::Loading { .. } | Phase::Restoring { .. } | Phase::Restored { .. }
+            Phase::Copying { .. }
+                | Phase::Marking { .. }
+                | Phase::Loading { .. }
+                | Phase::Restoring { .. }
+                | Phase::Unreadable { .. }
+                | Phase::Restored { .. }
         )
     }
 
@@ -82,7 +89,7 @@ impl Phase {
             Phase::Marking { .. } => "marking",
             Phase::Loading { .. } => "loading",
             Phase::Restoring { .. } => "restoring",
-            Phase::Restored { .. } => "confirming",
+            Phase::Unreadable { .. } | Phase::Restored { .. } => "confirming",
             Phase::Running(_) => "running",
         }
     }

@@ -28,8 +28,11 @@ impl Worker {
         for slot in 0..self.slots.len() {
             match self.slots.get(slot).map(|slot| &slot.phase) {
                 Some(Phase::Claimed { .. }) => self.begin(io, slot, now),
-                Some(Phase::Restoring { .. }) => self.restore_piece(slot)?,
+                Some(Phase::Restoring { .. }) => self.restore_piece(slot),
                 _ => {}
+            }
+            if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Unreadable { .. })) {
+                self.confirm_unreadable(io, slot, now)?;
             }
             if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Restored { .. })) {
                 self.confirm(io, slot, now)?;
@@ -270,26 +273,49 @@ impl Worker {
         at.phase = Phase::Restoring { run, stale, rows, at: 0, restore };
     }
 
-    fn restore_piece(&mut self, slot: usize) -> Result<(), Fatal> {
-        let Some(at) = self.slots.get_mut(slot) else { return Ok(()) };
-        let Phase::Restoring { run, stale, rows, at: next, restore } = &mut at.phase else { return Ok(()) };
+    fn restore_piece(&mut self, slot: usize) {
+        let Some(at) = self.slots.get_mut(slot) else { return };
+        let Phase::Restoring { run, stale, rows, at: next, restore } = &mut at.phase else { return };
+        let generation = restore.generation();
         for _ in 0..ROWS_PER_PIECE {
             let Some(rest) = rows.get(*next..).filter(|rest| !rest.is_empty()) else { break };
             let mut reader = Reader { rest };
-            let row = reader.state_row().ok_or_else(|| {
-                Fatal(format!("task {}: clickhouse sent a state row that is cut short; start again", at.task.identity.name))
-            })?;
+            let row = reader.state_row();
             *next = rows.len() - reader.rest.len();
-            restore.row(row.kind, row.key, row.sequence, row.payload).map_err(|error| Fatal(error.to_string()))?;
+            let restored = match row {
+                Some(row) => restore.row(row.kind, row.key, row.sequence, row.payload).map_err(|error| error.to_string()),
+                None => Err(format!("task {}: clickhouse sent a state row that is cut short; start again", at.task.identity.name)),
+            };
+            if let Err(error) = restored {
+                at.phase = Phase::Unreadable { generation, error };
+                return;
+            }
         }
         if *next < rows.len() {
-            return Ok(());
+            return;
         }
         let (run, stale) = (*run, std::mem::take(stale));
-        let Phase::Restoring { restore, .. } = std::mem::replace(&mut at.phase, Phase::Asking) else { return Ok(()) };
-        let (task, positions) = restore.finish(&at.task.logs).map_err(|error| Fatal(error.to_string()))?;
-        at.phase = Phase::Restored { run, stale, task: Box::new(task), positions: Some(Box::new(positions)) };
-        Ok(())
+        let Phase::Restoring { restore, .. } = std::mem::replace(&mut at.phase, Phase::Asking) else { return };
+        at.phase = match restore.finish(&at.task.logs) {
+            Ok((task, positions)) => Phase::Restored { run, stale, task: Box::new(task), positions: Some(Box::new(positions)) },
+            Err(error) => Phase::Unreadable { generation, error: error.to_string() },
+        };
+    }
+
+    /// Whoever is not the owner any more has read what the owner was dropping. So only a commit that holds makes it an error.
+    fn confirm_unreadable<I: Io>(&mut self, io: &mut I, slot: usize, now: Now) -> Result<(), Fatal> {
+        let Some(at) = self.slots.get_mut(slot) else { return Ok(()) };
+        let Phase::Unreadable { generation, error } = std::mem::replace(&mut at.phase, Phase::Asking) else { return Ok(()) };
+        let offset = self.committed.get(&at.task.identity.name).and_then(|committed| committed.offset).unwrap_or(0);
+        let commits: Vec<Commit> =
+            at.task.home().into_iter().map(|tp| Commit { tp: tp.clone(), offset, generation: Some(generation) }).collect();
+        match io.commit(&commits) {
+            Ok(()) => Err(Fatal(error)),
+            Err(unconfirmed) => {
+                self.on_log_error(unconfirmed, now);
+                Ok(())
+            }
+        }
     }
 
     /// The second commit: if it holds, no later claim exists, and the task may speak.
