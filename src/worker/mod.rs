@@ -320,7 +320,10 @@ impl Worker {
         let sweep_keys = self.settings.sweep_keys;
         for slot in &mut self.slots {
             let Phase::Running(running) = &mut slot.phase else { continue };
-            running.task.advance_horizon(now.wall_ms, sweep_keys);
+            // A replay must not refuse what was accepted and served the first time.
+            if running.has_replayed() {
+                running.task.advance_horizon(now.wall_ms, sweep_keys);
+            }
             if let Some((source, gap)) = running.task.oldest_gap(now.mono_ms)
                 && now.mono_ms - gap.since_ms.unwrap_or(now.mono_ms) > limit_ms
             {

@@ -110,15 +110,19 @@ pub(super) struct Running {
     pub checkpointed_at_ms: i64,
     /// When its positions row was last written.
     pub written_at_ms: i64,
-    /// Not to be served before these offsets are passed or this time has come.
-    pub serve_gate: Option<ServeGate>,
+    /// Log ends at the takeover, until they are passed: what lies before them a predecessor may have applied and served.
+    pub replay_ends: Option<Vec<Offset>>,
+    /// Not to be served before the replay is over or this time has come: readers must not see time run backwards.
+    pub serve_gate_ms: Option<i64>,
 }
 
-/// After a takeover readers must not see time run backwards.
+/// What a predecessor may have read already.
 #[derive(Debug)]
-pub(super) struct ServeGate {
+pub(super) struct Replay {
+    /// By log, in the task's order.
     pub ends: Vec<Offset>,
-    pub until_ms: i64,
+    /// When to serve at the latest.
+    pub serve_gate_ms: i64,
 }
 
 /// A checkpoint on its way.
@@ -138,7 +142,8 @@ pub(super) struct Checkpoint {
 }
 
 impl Running {
-    pub fn new(task: Task, run: RunId, now_ms: i64, first_checkpoint_ms: i64, serve_gate: Option<ServeGate>) -> Self {
+    pub fn new(task: Task, run: RunId, now_ms: i64, first_checkpoint_ms: i64, replay: Option<Replay>) -> Self {
+        let (replay_ends, serve_gate_ms) = replay.map(|replay| (replay.ends, replay.serve_gate_ms)).unzip();
         Running {
             task,
             run,
@@ -148,7 +153,8 @@ impl Running {
             next_checkpoint_ms: first_checkpoint_ms,
             checkpointed_at_ms: now_ms,
             written_at_ms: now_ms,
-            serve_gate,
+            replay_ends,
+            serve_gate_ms,
         }
     }
 
@@ -173,12 +179,21 @@ impl Running {
         self.unacknowledged.first_key_value().is_none_or(|(oldest, _)| *oldest > epoch)
     }
 
+    /// Whether everything that a predecessor may have read has been read again.
+    pub fn has_replayed(&mut self) -> bool {
+        let Some(ends) = &self.replay_ends else { return true };
+        let passed = self.task.logs().zip(ends).all(|((_, next, at_end), end)| next >= *end || at_end);
+        if passed {
+            self.replay_ends = None;
+        }
+        passed
+    }
+
     /// Whether the task may serve; opens the gate for good when it may.
     pub fn may_serve(&mut self, now_ms: i64, draining: bool) -> bool {
-        let Some(gate) = &self.serve_gate else { return true };
-        let passed = self.task.logs().zip(&gate.ends).all(|((_, next, at_end), end)| next >= *end || at_end);
-        if passed || draining || now_ms >= gate.until_ms {
-            self.serve_gate = None;
+        let Some(until_ms) = self.serve_gate_ms else { return true };
+        if draining || now_ms >= until_ms || self.has_replayed() {
+            self.serve_gate_ms = None;
             return true;
         }
         false

@@ -93,7 +93,7 @@ impl Worker {
                     name,
                     phase: slot.phase.name(),
                     running: true,
-                    serving: running.serve_gate.is_none(),
+                    serving: running.serve_gate_ms.is_none(),
                     generation: running.task.generation(),
                     checkpoint_age_ms: now.mono_ms - running.checkpointed_at_ms,
                     keys: running.task.engine().keys().iter().map(|(kind, keys)| (kind.name(), keys as u64)).collect(),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::io::{Commit, Fatal, Io, LogError, LogRange, RunId, StoreRequest, StoredGeneration};
-use super::slot::{Phase, Running, ServeGate};
+use super::slot::{Phase, Replay, Running};
 use super::{Now, Worker};
 use crate::config::StartFrom;
 use crate::model::{Offset, TaskName, TopicPartition};
@@ -354,11 +354,11 @@ impl Worker {
             self.check_repartitioned(&name, &logs, positions)?;
         }
         self.counters.takeover_ms.push(now.mono_ms - self.assigned_at_ms);
-        let gate = positions.is_some().then(|| ServeGate { ends, until_ms: now.mono_ms + self.settings.takeover_serve_delay_ms });
+        let replay = positions.is_some().then(|| Replay { ends, serve_gate_ms: now.mono_ms + self.settings.takeover_serve_delay_ms });
         // Tasks of one assignment do not all checkpoint at the same moment.
         let spread_ms = self.settings.checkpoint_interval_ms * (slot as i64 + 1) / (self.slots.len() as i64).max(1);
         let starts: Vec<(TopicPartition, Offset)> = task.logs().map(|(tp, next, _)| (tp.clone(), next)).collect();
-        let running = Box::new(Running::new(task, run, now.mono_ms, now.mono_ms + spread_ms, gate));
+        let running = Box::new(Running::new(task, run, now.mono_ms, now.mono_ms + spread_ms, replay));
         self.run(io, slot, running, &starts, now);
         Ok(())
     }
