@@ -7,16 +7,18 @@ use onecode::rows::{RowBuffer, ServingRows, Table};
 
 use crate::oracle::{Tables, Value};
 
-/// Types of the columns in order: `s` text, `1` UInt8, `2` UInt16 and Date, `4` UInt32 and DateTime, `8` UInt64, `i` Int64 and DateTime64;
-/// and how many of them are the key.
-fn shape(table: Table) -> (&'static str, usize) {
+/// Types of the columns in order: `s` text, `1` UInt8, `2` UInt16 and Date, `4` UInt32 and DateTime, `8` UInt64, `i` Int64 and DateTime64,
+/// `a`, `b`, `c` arrays of `s`, `4`, `i`; and how many of them are the key. A serving table ends with the version.
+pub fn shape(table: Table) -> (&'static str, usize) {
     match table {
         Table::Customers => ("ssisiiiiss88888888ii488888ii88", 2),
         Table::CustomerDays => ("ss24444444ii8", 3),
         Table::ActivityMinute => ("s4ss4s8888888ii888", 6),
         Table::ActivityDay => ("s2sss4s8888888ii888", 7),
         Table::ActiveCustomersDay => ("s2s88888", 3),
-        Table::Scans | Table::Purchases | Table::ShareEvents => panic!("{table:?} is an archive"),
+        Table::Scans => ("ssisssssssss4ssss", 5),
+        Table::Purchases => ("ssisssisabcsss4ss", 4),
+        Table::ShareEvents => ("ssissssss4s1", 4),
     }
 }
 
@@ -24,7 +26,7 @@ fn shape(table: Table) -> (&'static str, usize) {
 pub struct Reader<'a>(pub &'a [u8]);
 
 impl Reader<'_> {
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let (head, rest) = self.0.split_first_chunk().expect("a whole column");
         self.0 = rest;
         *head
@@ -42,14 +44,20 @@ impl Reader<'_> {
         }
     }
 
+    /// A `String` of any bytes.
+    pub fn blob(&mut self) -> Vec<u8> {
+        let length = self.length();
+        let (head, rest) = self.0.split_at(length);
+        self.0 = rest;
+        head.to_vec()
+    }
+
     pub fn value(&mut self, column: char) -> Value {
         Value::Number(match column {
-            's' => {
-                let length = self.length();
-                let (head, rest) = self.0.split_at(length);
-                self.0 = rest;
-                return Value::Text(String::from_utf8(head.to_vec()).expect("UTF-8"));
-            }
+            'a' => return self.array('s'),
+            'b' => return self.array('4'),
+            'c' => return self.array('i'),
+            's' => return Value::Text(String::from_utf8(self.blob()).expect("UTF-8")),
             '1' => u8::from_le_bytes(self.bytes()).into(),
             '2' => u16::from_le_bytes(self.bytes()).into(),
             '4' => u32::from_le_bytes(self.bytes()).into(),
@@ -58,6 +66,83 @@ impl Reader<'_> {
             _ => panic!("no such column type: {column}"),
         })
     }
+
+    /// An array as a text: `[1, 2]`.
+    fn array(&mut self, element: char) -> Value {
+        let elements: Vec<String> = (0..self.length())
+            .map(|_| match self.value(element) {
+                Value::Text(text) => text,
+                Value::Number(number) => number.to_string(),
+            })
+            .collect();
+        Value::Text(format!("[{}]", elements.join(", ")))
+    }
+
+    /// Takes a column off without looking at it.
+    pub fn skip(&mut self, column: char) {
+        let bytes = match column {
+            '1' => 1,
+            '2' => 2,
+            '4' => 4,
+            '8' | 'i' => 8,
+            's' => self.length(),
+            'a' | 'b' | 'c' => {
+                let element = match column {
+                    'a' => 's',
+                    'b' => '4',
+                    _ => 'i',
+                };
+                for _ in 0..self.length() {
+                    self.skip(element);
+                }
+                0
+            }
+            _ => panic!("no such column type: {column}"),
+        };
+        self.0 = self.0.split_at(bytes).1;
+    }
+}
+
+/// One row, undecoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawRow {
+    pub key: Vec<u8>,
+    pub values: Vec<u8>,
+    /// 0 in an archive.
+    pub version: u64,
+}
+
+/// The rows of a buffer, undecoded.
+pub fn raw_rows(table: Table, buffer: &RowBuffer) -> Vec<RawRow> {
+    let (columns, key_columns) = shape(table);
+    assert_eq!(columns.len(), table.columns().len(), "{table:?}");
+    let mut reader = Reader(buffer.bytes());
+    let mut take = |columns: &str| {
+        let before = reader.0;
+        columns.chars().for_each(|column| reader.skip(column));
+        before[..before.len() - reader.0.len()].to_vec()
+    };
+    let (key, values) = columns.split_at(key_columns);
+    (0..buffer.rows())
+        .map(|_| {
+            let (key, mut values) = (take(key), take(values));
+            let version_at = if table.is_archive() { values.len() } else { values.len() - 8 };
+            let version = values.split_off(version_at);
+            RawRow { key, values, version: version.try_into().map_or(0, u64::from_le_bytes) }
+        })
+        .collect()
+}
+
+/// A row's columns without its version.
+pub fn decoded(table: Table, key: &[u8], values: &[u8]) -> (Vec<Value>, Vec<Value>) {
+    let (columns, key_columns) = shape(table);
+    let (key_types, value_types) = columns.split_at(key_columns);
+    let value_types = if table.is_archive() { value_types } else { &value_types[..value_types.len() - 1] };
+    let read = |bytes, types: &str| {
+        let mut reader = Reader(bytes);
+        types.chars().map(|column| reader.value(column)).collect()
+    };
+    (read(key, key_types), read(values, value_types))
 }
 
 /// The newest row of each key.

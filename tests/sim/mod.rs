@@ -1,0 +1,99 @@
+//! A deterministic simulator of the whole system around the real worker, task, engine and decoder.
+//!
+//! Kafka, the group's coordinator, ClickHouse, the network between, processes and time are simulated; one seed decides
+//! everything that happens. Faults strike between any two steps of input and output. After them the system must come to rest,
+//! and every table, the archive and the dead letters must be as a naive recount of the set of events says; then once more after
+//! all workers died at rest and came back.
+#![allow(dead_code, reason = "each test program uses a part")]
+
+mod compare;
+mod inputs;
+mod kafka;
+mod plan;
+mod random;
+mod run;
+mod store;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+pub use plan::{Plan, Scenario};
+pub use random::Random;
+pub use run::{Run, Stats};
+pub use store::Defects;
+
+use compare::compare;
+
+/// What is broken on purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sabotage {
+    pub store: Defects,
+    /// Kafka acknowledges what it does not have yet.
+    pub acknowledges_early: bool,
+}
+
+/// A seed that did not end as it must.
+#[derive(Debug)]
+pub struct Failure {
+    pub seed: u64,
+    pub reason: String,
+    pub trace: Vec<String>,
+}
+
+/// Runs one seed.
+pub fn run_seed(seed: u64, sabotage: Sabotage, traced: bool) -> Result<Stats, Failure> {
+    let mut random = Random::new(seed);
+    let scenario = if random.chance(200) { Scenario::Weeks } else { Scenario::Minutes };
+    let plan = Plan::new(&mut random, scenario);
+    let mut run = Run::new(plan, random, traced);
+    run.set_defects(sabotage.store, sabotage.acknowledges_early);
+    let outcome = catch_unwind(AssertUnwindSafe(|| phases(&mut run)));
+    let reason = match outcome {
+        Ok(Ok(())) => return Ok(run.stats),
+        Ok(Err(reason)) => reason,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("panic: {}", text.unwrap_or("without a text"))
+        }
+    };
+    Err(Failure { seed, reason, trace: run.world.trace.lines })
+}
+
+fn phases(run: &mut Run) -> Result<(), String> {
+    run.work()?;
+    run.settle()?;
+    compare(run)?;
+    (0..run.plan.workers).for_each(|slot| run.crash(slot));
+    run.settle().map_err(|reason| format!("after a restart at rest: {reason}"))?;
+    compare(run).map_err(|reason| format!("after a restart at rest: {reason}"))
+}
+
+/// Failures after which no more seeds are begun.
+const MOST_FAILURES: usize = 50;
+
+/// Runs seeds on all cores. Returns the counts, or the failures in the order of their seeds.
+pub fn run_seeds(seeds: std::ops::Range<u64>, sabotage: Sabotage, most_failures: usize) -> Result<Stats, Vec<Failure>> {
+    let next = AtomicU64::new(seeds.start);
+    let total = Mutex::new(Stats::default());
+    let failures: Mutex<Vec<Failure>> = Mutex::default();
+    let work = || {
+        while failures.lock().expect("no panic").len() < most_failures.min(MOST_FAILURES) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            match run_seed(seed, sabotage, false) {
+                Ok(stats) => total.lock().expect("no panic").add(&stats),
+                Err(found) => failures.lock().expect("no panic").push(found),
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let mut failures = failures.into_inner().expect("no panic");
+    failures.sort_by_key(|failure| failure.seed);
+    if failures.is_empty() { Ok(total.into_inner().expect("no panic")) } else { Err(failures) }
+}

@@ -1,0 +1,153 @@
+//! What a seed decides before a run begins: the cluster, the workers, their settings, and the records that arrive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use onecode::config::{Fingerprint, StartFrom};
+use onecode::decode::{Format, Rules};
+use onecode::model::{Calendar, EventKind, TimeZone};
+use onecode::task::{LogRole, RejectLimits, TaskSettings};
+use onecode::worker::{TopicSpec, WorkerSettings};
+
+use super::inputs::{EVENT_BYTES, FUTURE_SKEW_MS, Producer};
+use super::random::Random;
+use super::world::{DEAD_LETTERS, EXCHANGE};
+
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// What kind of run it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Minutes of work with faults; nothing is forgotten.
+    Minutes,
+    /// Weeks with a short memory: ids are forgotten, and sources run at very different speeds.
+    Weeks,
+}
+
+/// A run before it begins.
+#[derive(Debug)]
+pub struct Plan {
+    pub scenario: Scenario,
+    pub tasks: u32,
+    pub partitions: BTreeMap<Arc<str>, u32>,
+    pub workers: usize,
+    pub is_static: bool,
+    pub has_faults: bool,
+    pub steps: usize,
+    /// Longest pause between two steps.
+    pub pace_ms: i64,
+    pub max_lateness_ms: i64,
+    /// Records that arrive.
+    pub records: usize,
+    pub has_twins: bool,
+    pub producer: Producer,
+    pub settings: WorkerSettings,
+    /// Faults in a thousand steps.
+    pub fault_permille: u32,
+}
+
+/// The name of the input topic of a kind.
+pub fn topic_of(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Scan => "scans",
+        EventKind::Purchase => "purchases",
+        EventKind::Share => "shares",
+    }
+}
+
+/// Minutes east of UTC of a brand, as the oracle knows them.
+pub fn offset_minutes(brand: &str) -> i64 {
+    if brand == "bolt" { -210 } else { 480 }
+}
+
+fn calendar() -> Calendar {
+    let zone = |text: &str| text.parse::<TimeZone>().expect("a zone");
+    Calendar::new(zone("+08:00"), BTreeMap::from([("bolt".to_owned(), zone("-03:30"))]))
+}
+
+impl Plan {
+    pub fn new(random: &mut Random, scenario: Scenario) -> Plan {
+        let tasks = random.between(1, 4) as u32;
+        let mut partitions: BTreeMap<Arc<str>, u32> = EventKind::ALL
+            .into_iter()
+            .map(|kind| (Arc::from(topic_of(kind)), if random.chance(700) { tasks } else { random.between(1, 5) as u32 }))
+            .collect();
+        partitions.insert(Arc::from(EXCHANGE), tasks);
+        partitions.insert(Arc::from(DEAD_LETTERS), 2);
+        let (max_lateness_ms, forget_slack_ms, pace_ms, steps) = match scenario {
+            Scenario::Minutes => (35 * DAY_MS, 7 * DAY_MS, random.pick(&[10, 30, 100]), random.pick(&[600, 2_000, 4_000])),
+            Scenario::Weeks => (DAY_MS, 12 * HOUR_MS, 60, random.pick(&[1_500, 4_000])),
+        };
+        let task = TaskSettings {
+            tasks,
+            rules: Rules { event_bytes: EVENT_BYTES, future_skew_ms: FUTURE_SKEW_MS, max_lateness_ms, ..Rules::default() },
+            inputs: EventKind::ALL.into_iter().map(|kind| (topic_of(kind).to_owned(), (kind, Format::Auto))).collect(),
+            max_lateness_ms,
+            forget_slack_ms,
+            progress_every_ms: forget_slack_ms / 16,
+            fingerprint: Fingerprint::default(),
+            cluster_id: "cluster".to_owned(),
+            topic_ids: BTreeMap::new(),
+        };
+        let mut settings = worker_settings(random, task, &partitions);
+        if scenario == Scenario::Weeks {
+            // A sender may be down for days here.
+            settings.relay_gap_limit_ms = 400 * DAY_MS;
+        }
+        Plan {
+            scenario,
+            tasks,
+            workers: random.between(1, 3) as usize,
+            is_static: random.chance(500),
+            has_faults: random.chance(900),
+            steps,
+            pace_ms,
+            max_lateness_ms,
+            records: random.pick(&[5, 25, 80]),
+            has_twins: random.chance(200),
+            producer: Producer::new(random.pick(&[2, 5, 12]), max_lateness_ms),
+            settings,
+            partitions,
+            fault_permille: random.pick(&[2, 5, 15]),
+        }
+    }
+
+    /// Topics that workers do not read.
+    pub fn not_read() -> BTreeSet<Arc<str>> {
+        BTreeSet::from([Arc::from(DEAD_LETTERS)])
+    }
+}
+
+fn worker_settings(random: &mut Random, task: TaskSettings, partitions: &BTreeMap<Arc<str>, u32>) -> WorkerSettings {
+    let role = |topic: &str| match EventKind::ALL.into_iter().find(|kind| topic_of(*kind) == topic) {
+        Some(kind) => LogRole::Input { kind, format: Format::Auto },
+        None => LogRole::Exchange,
+    };
+    let is_tight = random.chance(250);
+    WorkerSettings {
+        serve_interval_ms: 1_000,
+        serve_interval_behind_ms: 5_000,
+        archive_interval_ms: random.pick(&[1_000, 5_000]),
+        archive_rows: 50,
+        checkpoint_interval_ms: random.pick(&[1_000, 5_000, 30_000]),
+        dirty_keys_per_checkpoint: if is_tight { 6 } else { 10_000 },
+        buffered_bytes: if is_tight { 3_000 } else { 10_000_000 },
+        in_flight_messages: if is_tight { 4 } else { 10_000 },
+        takeover_serve_delay_ms: random.pick(&[0, 3_000, 10_000]),
+        relay_gap_limit_ms: 10 * MINUTE_MS,
+        parallel_takeovers: random.pick(&[1, 4]),
+        sweep_keys: random.pick(&[3, 20_000]),
+        exchange_retention_ms: 400 * DAY_MS,
+        start_from: StartFrom::Earliest,
+        rejects: RejectLimits { max_consecutive: u64::MAX, max_share: 1.0, accepted: 0 },
+        topics: partitions
+            .iter()
+            .filter(|(topic, _)| ***topic != *DEAD_LETTERS)
+            .map(|(topic, count)| TopicSpec { name: topic.to_string(), role: role(topic), partitions: *count })
+            .collect(),
+        task: Arc::new(task),
+        calendar: calendar(),
+    }
+}
