@@ -9,7 +9,7 @@ mod sim;
 use sim::{Failure, Sabotage, run_seed, run_seeds};
 
 /// Seeds of every test run.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 10_000;
 
 fn number_in(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
