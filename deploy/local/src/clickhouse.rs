@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use crate::install;
+use crate::ports::Port;
 use crate::server::{Launch, Server, scratch};
 use crate::supervise::Program;
 
@@ -53,12 +54,17 @@ impl ClickHouse {
     /// Installs ClickHouse if need be, starts a server, and returns when it answers.
     ///
     /// # Errors
-    /// When it cannot be installed or does not answer within two minutes; the message names its log.
+    /// When it cannot be installed, its port is in use, or it does not answer within two minutes; the message names its log.
     pub fn start(options: ClickHouseOptions) -> Result<Self> {
+        let port = Port::reserve(options.port)?;
+        ClickHouse::start_on(port, options)
+    }
+
+    /// As [`ClickHouse::start`], on a port that is already reserved, whatever the options say.
+    pub(crate) fn start_on(port: Port, options: ClickHouseOptions) -> Result<Self> {
         let library = install::clickhouse(&install::to_stderr)?;
         let dir = options.dir.clone();
         let scratch = scratch(&dir.join("data"), options.keep_data);
-        let port = options.port;
         let server = Server::start(ClickHouseLaunch { library, options }, dir, port, scratch)?;
         Ok(Self { server })
     }

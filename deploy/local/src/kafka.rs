@@ -61,13 +61,19 @@ impl Kafka {
     /// Topics are not created by use, messages are kept for ever and may have 10 MiB, sessions may be as short as 1 s.
     ///
     /// # Errors
-    /// When it cannot be installed or does not serve within two minutes; the message names its log.
+    /// When it cannot be installed, its port is in use, or it does not serve within two minutes; the message names its log.
     pub fn start(options: KafkaOptions) -> Result<Self> {
+        let port = Port::reserve(options.port)?;
+        Kafka::start_on(port, options)
+    }
+
+    /// As [`Kafka::start`], on a port that is already reserved, whatever the options say.
+    pub(crate) fn start_on(port: Port, options: KafkaOptions) -> Result<Self> {
         let jars = install::kafka(&install::to_stderr)?;
         let dir = options.dir.clone();
         let scratch = scratch(&dir.join("data"), options.keep_data);
-        let launch = KafkaLaunch { jars, controller: Port::reserve(0)?, options: options.clone() };
-        Ok(Self { server: Server::start(launch, dir, options.port, scratch)? })
+        let launch = KafkaLaunch { jars, controller: Port::reserve(0)?, options };
+        Ok(Self { server: Server::start(launch, dir, port, scratch)? })
     }
 
     /// The address for clients, as in `bootstrap.servers`.

@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -18,7 +19,7 @@ const RANGE: Range<u16> = 21_000..31_000;
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    _lock: Option<File>,
+    _lock: File,
 }
 
 impl Port {
@@ -27,25 +28,38 @@ impl Port {
     /// # Errors
     /// When `wanted` is in use, or no port of the range is free.
     pub fn reserve(wanted: u16) -> Result<Self> {
+        let locks = locks_dir()?;
         if wanted != 0 {
-            TcpListener::bind(("127.0.0.1", wanted)).with_context(|| format!("port {wanted} is in use; choose another one"))?;
-            return Ok(Self { number: wanted, _lock: None });
+            return Port::take(&locks, wanted)?.with_context(|| format!("port {wanted} is in use; choose another one"));
         }
-        let locks = cache_dir()?.join("ports");
-        std::fs::create_dir_all(&locks).with_context(|| format!("cannot create {}", locks.display()))?;
         // Processes start their search at different places, so that they rarely meet.
         let width = RANGE.end - RANGE.start;
         let first = u16::try_from(std::process::id() % u32::from(width / 16)).unwrap_or(0) * 16;
         for step in 0..width {
-            let number = RANGE.start + (first + step) % width;
-            let path = locks.join(number.to_string());
-            let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-            let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
-            if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok() {
-                return Ok(Self { number, _lock: Some(lock) });
+            if let Some(port) = Port::take(&locks, RANGE.start + (first + step) % width)? {
+                return Ok(port);
             }
         }
         bail!("no free port between {} and {}", RANGE.start, RANGE.end);
+    }
+
+    /// Reserves the usual port of something, or any free one if that is in use.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn reserve_usual(usual: u16) -> Result<Self> {
+        match Port::take(&locks_dir()?, usual)? {
+            Some(port) => Ok(port),
+            None => Port::reserve(0),
+        }
+    }
+
+    fn take(locks: &Path, number: u16) -> Result<Option<Self>> {
+        let path = locks.join(number.to_string());
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
+        let is_free = lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok();
+        Ok(is_free.then_some(Self { number, _lock: lock }))
     }
 
     /// The port's number.
@@ -53,6 +67,12 @@ impl Port {
     pub fn number(&self) -> u16 {
         self.number
     }
+}
+
+fn locks_dir() -> Result<PathBuf> {
+    let locks = cache_dir()?.join("ports");
+    std::fs::create_dir_all(&locks).with_context(|| format!("cannot create {}", locks.display()))?;
+    Ok(locks)
 }
 
 #[cfg(test)]
@@ -66,6 +86,15 @@ mod tests {
         assert_eq!(distinct.len(), reserved.len());
         let in_use = TcpListener::bind(("127.0.0.1", 0))?;
         assert!(Port::reserve(in_use.local_addr()?.port()).is_err());
+        Ok(())
+    }
+    #[test]
+    fn a_usual_port_goes_to_one_and_others_get_another() -> Result<()> {
+        let usual = Port::reserve(0)?.number();
+        let first = Port::reserve_usual(usual)?;
+        assert_eq!(first.number(), usual);
+        assert!(Port::reserve(usual).is_err(), "reserved, though nobody listens yet");
+        assert_ne!(Port::reserve_usual(usual)?.number(), usual);
         Ok(())
     }
 }

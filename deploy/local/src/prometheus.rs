@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use crate::install::{self, PrometheusPrograms};
+use crate::ports::Port;
 use crate::server::{Launch, Server, scratch};
 use crate::supervise::Program;
 
@@ -64,7 +65,7 @@ impl Prometheus {
         let programs = install::prometheus(&install::to_stderr)?;
         let dir = options.dir.clone();
         let scratch = scratch(&dir.join("data"), options.keep_data);
-        let port = options.port;
+        let port = Port::reserve(options.port)?;
         Ok(Self { server: Server::start(PrometheusLaunch { programs, options }, dir, port, scratch)? })
     }
 

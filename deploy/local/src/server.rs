@@ -42,10 +42,9 @@ struct State {
 }
 
 impl<L: Launch> Server<L> {
-    /// Starts the server in `dir` on `wanted_port` (0: any free one); `scratch` is removed at the end.
-    pub(crate) fn start(launch: L, dir: PathBuf, wanted_port: u16, scratch: Option<PathBuf>) -> Result<Self> {
+    /// Starts the server in `dir` on a reserved port; `scratch` is removed at the end.
+    pub(crate) fn start(launch: L, dir: PathBuf, port: Port, scratch: Option<PathBuf>) -> Result<Self> {
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let port = Port::reserve(wanted_port)?;
         let server = Self { launch, dir, scratch, port, state: Mutex::default() };
         server.start_again()?;
         Ok(server)
