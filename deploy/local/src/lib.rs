@@ -21,6 +21,7 @@
 //! Only for one machine and for trusted users: every server listens on 127.0.0.1 without a password.
 
 mod clickhouse;
+pub mod demo;
 pub mod install;
 mod kafka;
 pub mod ports;

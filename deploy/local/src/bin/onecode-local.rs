@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use onecode_local::demo::{self, DemoArgs};
 use onecode_local::{ClickHouse, ClickHouseOptions, Kafka, KafkaOptions, Prometheus, PrometheusOptions, install};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -27,6 +28,8 @@ enum Action {
     Install,
     /// Run the servers until Ctrl-C or SIGTERM
     Up(Up),
+    /// Show onecode at work: servers, pipeline, events, live figures, an audit
+    Demo(DemoArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Action::Install => print_installed(),
         Action::Up(arguments) => up(&arguments),
+        Action::Demo(arguments) => return demo::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
