@@ -92,8 +92,8 @@ pub fn run(config: &Config, options: RunOptions) -> anyhow::Result<Verdict> {
 
 /// A missing topic or table, a wrong column and the like are said before anything is taken over.
 fn refuse_if_wrong(found: &Inspection) -> anyhow::Result<()> {
-    for advice in &found.advice {
-        tracing::warn!("{advice}");
+    for remark in found.advice.iter().chain(&found.risks) {
+        tracing::warn!("{remark}");
     }
     if found.faults.is_empty() {
         return Ok(());

@@ -39,13 +39,14 @@ pub async fn run(config: &Config, args: &CheckArgs, out: &mut impl Write) -> Res
     for advice in &inspection.advice {
         writeln!(out, "note: {advice}")?;
     }
-    for fault in &inspection.faults {
+    let wrong: Vec<&String> = inspection.faults.iter().chain(&inspection.risks).collect();
+    for fault in &wrong {
         writeln!(out, "wrong: {fault}")?;
     }
-    match inspection.faults.len() {
+    match wrong.len() {
         0 => writeln!(out, "check: nothing is wrong")?,
         1 => writeln!(out, "check: 1 thing is wrong")?,
         faults => writeln!(out, "check: {faults} things are wrong")?,
     }
-    Ok(if inspection.faults.is_empty() { Verdict::Fine } else { Verdict::FoundSomething })
+    Ok(if wrong.is_empty() { Verdict::Fine } else { Verdict::FoundSomething })
 }

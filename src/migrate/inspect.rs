@@ -18,7 +18,9 @@ pub struct Inspection {
     pub facts: Vec<String>,
     /// What is served, but could be better.
     pub advice: Vec<String>,
-    /// What is wrong, each with its remedy.
+    /// What is wrong, each with its remedy, although the pipeline runs.
+    pub risks: Vec<String>,
+    /// What the pipeline does not start with, each with its remedy.
     pub faults: Vec<String>,
 }
 
@@ -53,13 +55,13 @@ async fn inspect_clickhouse(config: &Config, inspection: &mut Inspection) -> Res
         if !differences.iter().any(|known| matches!(known, super::Difference::MissingTable { table } if table == difference.table)) {
             let found = difference.found.as_deref().unwrap_or("none");
             let expected = difference.expected.as_deref().unwrap_or("none");
-            inspection.faults.push(format!(
+            inspection.risks.push(format!(
                 "the TTL of table `{}` is {found} and the configuration says {expected}; run `onecode migrate`",
                 difference.table
             ));
         }
     }
-    inspection.faults.extend(hanging_views(&admin).await?);
+    inspection.risks.extend(hanging_views(&admin).await?);
     Ok(())
 }
 
@@ -98,11 +100,12 @@ async fn inspect_kafka(config: &Config, inspection: &mut Inspection) -> Result<(
     let brokers = cluster.brokers()?;
     inspection.facts.push(format!("Kafka answers at {} ({brokers} brokers)", config.kafka.brokers));
     let facts = cluster.facts(&topics::names(config)).await?;
-    let faults = topics::faults(config, &facts);
-    if faults.is_empty() {
+    let (faults, risks) = (topics::faults(config, &facts), topics::risks(config, &facts));
+    if faults.is_empty() && risks.is_empty() {
         inspection.facts.push(format!("{} topics are as they should be", facts.len()));
     }
     inspection.faults.extend(faults);
+    inspection.risks.extend(risks);
     inspection.advice.extend(topics::advice(config, &facts));
     Ok(())
 }

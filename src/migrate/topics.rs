@@ -88,6 +88,10 @@ impl TopicFacts {
         self.settings.get(setting).and_then(|text| text.parse().ok())
     }
 
+    fn is_compacted(&self) -> bool {
+        self.settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+    }
+
     fn is_log_append_time(&self) -> bool {
         self.settings.get("message.timestamp.type").is_some_and(|kind| kind == "LogAppendTime")
     }
@@ -207,38 +211,53 @@ fn with_replication(kafka: &Kafka, name: &str, partitions: usize, mut settings: 
     TopicPlan { name: name.to_owned(), partitions, replication_factor: kafka.replication_factor, settings }
 }
 
-/// What is wrong with the topics: each text names the topic, the fault and the remedy.
+/// What nothing can run with: topics that are not there, or would lose what the pipeline has to find again.
 pub fn faults(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<String> {
-    let mut faults = Vec::new();
-    let topics = &config.topics;
-    for (_, name, _) in topics.inputs() {
-        match facts.get(name) {
-            None => {
-                faults.push(format!("input topic `{name}` does not exist; create it, or run `onecode migrate --create-input-topics N`"));
-            }
-            Some(topic) if !topic.is_log_append_time() => faults.push(format!(
-                "input topic `{name}` takes its timestamps from producers, so that a wrong clock makes events too old or ids forgotten; \
-                 set message.timestamp.type=LogAppendTime on it"
-            )),
-            Some(_) => {}
+    let inputs = config.topics.inputs().map(|(_, name, _)| name).filter(|name| !facts.contains_key(*name));
+    let inputs =
+        inputs.map(|name| format!("input topic `{name}` does not exist; create it, or run `onecode migrate --create-input-topics N`"));
+    let internal = [&config.topics.exchange, &config.topics.dead_letter];
+    let internal = internal.into_iter().filter_map(|name| match facts.get(name) {
+        None => Some(format!("topic `{name}` does not exist; run `onecode migrate`")),
+        Some(topic) if topic.is_compacted() => {
+            Some(format!("topic `{name}` is compacted and would lose messages; set cleanup.policy=delete on it"))
         }
-    }
+        Some(_) => None,
+    });
+    inputs.chain(internal).collect()
+}
+
+/// What is wrong with the topics that are there: each text names the topic, the risk and the remedy. The pipeline runs all the same.
+pub fn risks(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<String> {
+    let mut risks = Vec::new();
+    let topics = &config.topics;
     let required_bytes = required_message_bytes(config, facts);
     for name in [&topics.exchange, &topics.dead_letter] {
-        match facts.get(name) {
-            None => faults.push(format!("topic `{name}` does not exist; run `onecode migrate`")),
-            Some(topic) => faults.extend(internal_faults(name, topic, required_bytes)),
+        if let Some(topic) = facts.get(name) {
+            risks.extend(internal_faults(name, topic, required_bytes));
         }
     }
     if let Some(exchange) = facts.get(&topics.exchange) {
-        faults.extend(exchange_faults(&topics.exchange, exchange));
+        risks.extend(exchange_faults(&topics.exchange, exchange));
     }
-    faults.extend(producer_fault(config, required_bytes));
-    faults
+    risks.extend(producer_fault(config, required_bytes));
+    risks
 }
 
-/// What is served, but not as cheaply as it could be.
+/// What is served, but not as well as it could be.
 pub fn advice(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<String> {
+    let by_producers = config.topics.inputs().filter_map(|(_, name, _)| facts.get(name).map(|topic| (name, topic)));
+    let by_producers = by_producers.filter(|(_, topic)| !topic.is_log_append_time()).map(|(name, _)| {
+        format!(
+            "input topic `{name}` takes its timestamps from producers, so that a wrong clock makes events too old or ids forgotten; \
+             set message.timestamp.type=LogAppendTime on it"
+        )
+    });
+    by_producers.chain(relayed(config, facts)).collect()
+}
+
+/// Input topics whose events all take the way over the exchange.
+fn relayed(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<String> {
     let Some(exchange) = facts.get(&config.topics.exchange) else { return Vec::new() };
     let tasks = exchange.partitions;
     let differs = |name: &&str| facts.get(*name).is_some_and(|topic| topic.partitions != tasks);
@@ -253,9 +272,6 @@ pub fn advice(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<Stri
 
 fn internal_faults(name: &str, topic: &TopicFacts, required_bytes: usize) -> Vec<String> {
     let mut faults = Vec::new();
-    if topic.settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
-        faults.push(format!("topic `{name}` is compacted and would lose messages; set cleanup.policy=delete on it"));
-    }
     if let Some(bytes) = topic.number("max.message.bytes").filter(|bytes| usize::try_from(*bytes).is_ok_and(|bytes| bytes < required_bytes))
     {
         faults.push(format!(
