@@ -31,7 +31,7 @@ const WORLD: World = World { task: TASK, offset_minutes };
 fn settings(forget: ForgetRule) -> Settings {
     let zone = |text: &str| text.parse::<TimeZone>().expect("a zone");
     let calendar = Calendar::new(zone("+08:00"), BTreeMap::from([("bolt".to_owned(), zone("-03:30"))]));
-    Settings { task: TASK.into(), calendar, forget }
+    Settings { task: TASK.into(), calendar, forget, recognises_repeats: true }
 }
 
 // ---- events ----

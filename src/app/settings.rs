@@ -7,7 +7,7 @@ use super::RunOptions;
 use crate::config::Config;
 use crate::kafka::{Cluster, EXCHANGE_RETENTION};
 use crate::task::{LogRole, RejectLimits, TaskSettings};
-use crate::worker::WorkerSettings;
+use crate::worker::{Switches, WorkerSettings};
 
 /// While a worker is behind it serves this many times less often.
 const BEHIND_FACTOR: i64 = 5;
@@ -60,5 +60,6 @@ pub(super) fn worker_settings(config: &Config, cluster: &Cluster, options: RunOp
         topics: cluster.topics.clone(),
         task: Arc::new(task),
         calendar: config.calendar(),
+        switches: Switches::default(),
     }
 }

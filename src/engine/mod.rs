@@ -45,6 +45,8 @@ pub struct Settings {
     pub calendar: Calendar,
     /// When state goes.
     pub forget: ForgetRule,
+    /// Always true but in tests of the tests: an event that is remembered is not counted again.
+    pub recognises_repeats: bool,
 }
 
 /// When state goes that no accepted event can reach any more.
@@ -101,6 +103,7 @@ pub struct Engine {
     active_days: Cells,
     horizon_ms: i64,
     sweep: Sweep,
+    recognises_repeats: bool,
     live: Live,
     /// Rows of chunks among `live`.
     live_chunks: usize,
@@ -121,6 +124,7 @@ impl Engine {
             active_days: Cells::new(),
             horizon_ms: 0,
             sweep: Sweep::new(settings.forget),
+            recognises_repeats: settings.recognises_repeats,
             live: Live::default(),
             live_chunks: 0,
             last_version: None,
@@ -136,9 +140,9 @@ impl Engine {
         let brand = self.brands.intern(&event.brand);
         let slot = self.customers.find_or_insert(brand, &event.customer_id);
         match self.customers.remember(slot, RememberedId::of(event)) {
-            Seen::Before => return Applied::Duplicate,
+            Seen::Before if self.recognises_repeats => return Applied::Duplicate,
             Seen::WithOtherContent => return Applied::Rejected(conflict(event)),
-            Seen::Never { .. } => {}
+            Seen::Before | Seen::Never { .. } => {}
         }
         let place = self.place_of(event);
         let amounts = amounts_of(event);

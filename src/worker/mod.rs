@@ -15,6 +15,7 @@ mod outbox;
 mod serve;
 mod slot;
 mod status;
+mod switches;
 mod takeover;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,6 +25,7 @@ pub use assignment::{AssignedTask, AssignmentError, TopicSpec, group};
 pub use counters::Counters;
 pub use io::{Commit, Committed, Fatal, InFlight, Io, LogError, LogRange, RunId, StoreReply, StoreRequest, StoredGeneration, Ticket};
 pub use status::{LogView, TaskView, WorkerView};
+pub use switches::Switches;
 
 use crate::config::StartFrom;
 use crate::model::{TaskName, TopicPartition};
@@ -83,6 +85,8 @@ pub struct WorkerSettings {
     pub task: Arc<TaskSettings>,
     /// The business calendar.
     pub calendar: crate::model::Calendar,
+    /// Mechanisms that tests switch off.
+    pub switches: Switches,
 }
 
 impl WorkerSettings {
@@ -91,6 +95,7 @@ impl WorkerSettings {
             task: identity.name.clone(),
             calendar: self.calendar.clone(),
             forget: crate::engine::ForgetRule::default(),
+            recognises_repeats: self.switches.recognises_repeats,
         }
     }
 }
@@ -321,7 +326,7 @@ impl Worker {
         for slot in &mut self.slots {
             let Phase::Running(running) = &mut slot.phase else { continue };
             // A replay must not refuse what was accepted and served the first time.
-            if running.has_replayed() {
+            if running.has_replayed() || !self.settings.switches.horizon_awaits_replay {
                 running.task.advance_horizon(now.wall_ms, sweep_keys);
             }
             if let Some((source, gap)) = running.task.oldest_gap(now.mono_ms)

@@ -1,0 +1,21 @@
+//! Mechanisms that the promise rests on. The product always runs with all of them: no configuration reaches this. Tests switch
+//! them off one at a time, to see that the simulator notices what is then lost.
+
+/// Which mechanisms work; by default all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switches {
+    /// An event that a customer remembers is not counted again.
+    pub recognises_repeats: bool,
+    /// A checkpoint waits until Kafka has what was produced before its cut.
+    pub awaits_acknowledgements: bool,
+    /// A checkpoint waits until the rows of its cut are in.
+    pub awaits_rows: bool,
+    /// The forget horizon stands still until a takeover's replay is over.
+    pub horizon_awaits_replay: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Switches { recognises_repeats: true, awaits_acknowledgements: true, awaits_rows: true, horizon_awaits_replay: true }
+    }
+}
