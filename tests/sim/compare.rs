@@ -18,12 +18,12 @@ const TASK_NAMES: [&str; 4] = ["0", "1", "2", "3"];
 const SHOWN: usize = 12;
 
 /// Compares everything. An error is for a person to read.
-pub fn compare(run: &Run) -> Result<(), String> {
+pub fn compare(run: &mut Run) -> Result<(), String> {
     if let Some(contradiction) = &run.world.store.contradiction {
         return Err(contradiction.clone());
     }
-    let letters = letters(run)?;
-    let refused = check_letters(run, &letters)?;
+    let refused = check_letters(run, &letters(run)?)?;
+    run.stats.refused_events = refused.len() as u64;
     let found: Tables = run.world.store.tables().into_iter().filter(|((_, key), _)| key.first() != Some(&text(TWINS))).collect();
     let counted: Vec<Event<'static>> = counted(run, &found, &refused)?;
     let expected = expected(&counted, run.plan.tasks);

@@ -63,6 +63,8 @@ pub struct Arrival {
 pub struct Producer {
     customers: usize,
     max_lateness_ms: i64,
+    /// Records of a thousand that arrive in another partition than their customer's.
+    misrouted_permille: u32,
     identities: BTreeSet<(String, String, EventKind, String)>,
     serial: usize,
 }
@@ -72,8 +74,8 @@ fn purpose_of(number: i32) -> ScanPurpose {
 }
 
 impl Producer {
-    pub fn new(customers: usize, max_lateness_ms: i64) -> Self {
-        Producer { customers, max_lateness_ms, identities: BTreeSet::new(), serial: 0 }
+    pub fn new(customers: usize, max_lateness_ms: i64, misrouted_permille: u32) -> Self {
+        Producer { customers, max_lateness_ms, misrouted_permille, identities: BTreeSet::new(), serial: 0 }
     }
 
     /// An event with an identity of its own, made at `now_ms` (Unix milliseconds).
@@ -118,7 +120,7 @@ impl Producer {
     pub fn record(&mut self, random: &mut Random, index: usize, sent: &Sent) -> Arrival {
         let (value, headers) = encode(random, &sent.wire);
         let verdict = if sent.event.brand == TWINS { Verdict::Unknown } else { Verdict::Event(index) };
-        arrival(random, sent, Some(value), headers, verdict)
+        self.arrival(random, sent, Some(value), headers, verdict)
     }
 
     /// A record that nobody accepts, under the identity of a valid event: it must leave no trace.
@@ -146,7 +148,14 @@ impl Producer {
                 (Reason::BadTime, Some(protobuf(&broken.wire)))
             }
         };
-        arrival(random, sent, value, Vec::new(), Verdict::Reject(reason))
+        self.arrival(random, sent, value, Vec::new(), Verdict::Reject(reason))
+    }
+
+    fn arrival(&self, random: &mut Random, sent: &Sent, value: Option<Vec<u8>>, headers: Headers, verdict: Verdict) -> Arrival {
+        let is_misrouted = random.chance(self.misrouted_permille);
+        let customer_id = sent.event.customer_id.to_string();
+        let key = (!is_misrouted || random.chance(500)).then(|| customer_id.clone().into_bytes());
+        Arrival { kind: sent.event.kind(), key, value, headers, verdict, is_misrouted, customer_id }
     }
 
     /// Two events with one identity.
@@ -162,13 +171,6 @@ impl Producer {
         let other = Common { time_ms: common.time_ms - 1, ..common.clone() };
         [purchase(random, self.serial, common), purchase(random, self.serial, other)]
     }
-}
-
-fn arrival(random: &mut Random, sent: &Sent, value: Option<Vec<u8>>, headers: Headers, verdict: Verdict) -> Arrival {
-    let is_misrouted = random.chance(300);
-    let customer_id = sent.event.customer_id.to_string();
-    let key = (!is_misrouted || random.chance(500)).then(|| customer_id.clone().into_bytes());
-    Arrival { kind: sent.event.kind(), key, value, headers, verdict, is_misrouted, customer_id }
 }
 
 #[derive(Clone)]

@@ -55,10 +55,9 @@ impl Log {
         self.records.iter().map(|record| &**record)
     }
 
-    /// Retention: what lies before an offset is gone.
+    /// Retention: what lies before an offset can be read no more (it is kept for the comparison at the end).
     pub fn remove_before(&mut self, offset: Offset) {
-        self.records.retain(|record| record.offset >= offset);
-        self.start = self.start.max(offset);
+        self.start = self.start.max(offset.min(self.end));
     }
 }
 
@@ -278,6 +277,13 @@ impl Kafka {
             group: Group::default(),
             is_down: false,
             orphans: Vec::new(),
+        }
+    }
+
+    /// Retention takes what is before the committed offsets: nobody who may still own a task needs it.
+    pub fn retain(&mut self) {
+        for (tp, log) in self.logs.iter_mut().filter(|(tp, _)| self.subscribed.contains_key(&tp.topic)) {
+            log.remove_before(self.group.committed(tp).offset.unwrap_or(0));
         }
     }
 

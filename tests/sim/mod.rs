@@ -26,6 +26,7 @@ pub use run::{Run, Stats};
 pub use store::Defects;
 
 use compare::compare;
+use onecode::worker::Switches;
 
 /// What is broken on purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub struct Sabotage {
     pub store: Defects,
     /// Kafka acknowledges what it does not have yet.
     pub acknowledges_early: bool,
+    pub switches: Switches,
 }
 
 /// A seed that did not end as it must.
@@ -47,7 +49,8 @@ pub struct Failure {
 pub fn run_seed(seed: u64, sabotage: Sabotage, traced: bool) -> Result<Stats, Failure> {
     let mut random = Random::new(seed);
     let scenario = if random.chance(200) { Scenario::Weeks } else { Scenario::Minutes };
-    let plan = Plan::new(&mut random, scenario);
+    let mut plan = Plan::new(&mut random, scenario);
+    plan.settings.switches = sabotage.switches;
     let mut run = Run::new(plan, random, traced);
     run.set_defects(sabotage.store, sabotage.acknowledges_early);
     let outcome = catch_unwind(AssertUnwindSafe(|| phases(&mut run)));
@@ -60,6 +63,18 @@ pub fn run_seed(seed: u64, sabotage: Sabotage, traced: bool) -> Result<Stats, Fa
         }
     };
     Err(Failure { seed, reason, trace: run.world.trace.lines })
+}
+
+/// A small system that has read everything and was stopped.
+pub fn at_rest(seed: u64) -> Run {
+    let mut random = Random::new(seed);
+    let mut plan = Plan::new(&mut random, Scenario::Minutes);
+    plan.has_faults = false;
+    plan.records = 40;
+    let mut run = Run::new(plan, random, false);
+    run.work().and_then(|()| run.settle()).and_then(|()| compare(&mut run)).expect("a run without faults");
+    (0..run.plan.workers).for_each(|slot| run.crash(slot));
+    run
 }
 
 fn phases(run: &mut Run) -> Result<(), String> {

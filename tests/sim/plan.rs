@@ -7,7 +7,7 @@ use onecode::config::{Fingerprint, StartFrom};
 use onecode::decode::{Format, Rules};
 use onecode::model::{Calendar, EventKind, TimeZone};
 use onecode::task::{LogRole, RejectLimits, TaskSettings};
-use onecode::worker::{TopicSpec, WorkerSettings};
+use onecode::worker::{Switches, TopicSpec, WorkerSettings};
 
 use super::inputs::{EVENT_BYTES, FUTURE_SKEW_MS, Producer};
 use super::random::Random;
@@ -107,7 +107,7 @@ impl Plan {
             max_lateness_ms,
             records: random.pick(&[5, 25, 80]),
             has_twins: random.chance(200),
-            producer: Producer::new(random.pick(&[2, 5, 12]), max_lateness_ms),
+            producer: Producer::new(random.pick(&[2, 5, 12]), max_lateness_ms, random.pick(&[50, 300, 900])),
             settings,
             partitions,
             fault_permille: random.pick(&[2, 5, 15]),
@@ -149,5 +149,6 @@ fn worker_settings(random: &mut Random, task: TaskSettings, partitions: &BTreeMa
             .collect(),
         task: Arc::new(task),
         calendar: calendar(),
+        switches: Switches::default(),
     }
 }

@@ -60,6 +60,9 @@ pub struct Stats {
     pub refused_relays: u64,
     pub relayed: u64,
     pub duplicates: u64,
+    pub replaced: u64,
+    /// Events refused because their ids may have been forgotten.
+    pub refused_events: u64,
 }
 
 impl Stats {
@@ -76,6 +79,8 @@ impl Stats {
         self.refused_relays += other.refused_relays;
         self.relayed += other.relayed;
         self.duplicates += other.duplicates;
+        self.replaced += other.replaced;
+        self.refused_events += other.refused_events;
     }
 }
 
@@ -214,13 +219,16 @@ impl Run {
             }
             _ => {
                 self.world.land_orphan();
+                if self.world.random.chance(100) {
+                    self.world.kafka.retain();
+                }
                 Ok(())
             }
         }
     }
 
     /// A record arrives at its topic: a new event, a repeat of an older one, or something that nobody accepts.
-    fn arrive(&mut self) {
+    pub fn arrive(&mut self) {
         self.arrived += 1;
         let wall_ms = self.world.wall_ms();
         let random = &mut self.world.random;
@@ -296,9 +304,12 @@ impl Run {
     fn start(&mut self, slot: usize) {
         self.incarnations += 1;
         let owner = Owner { slot, incarnation: self.incarnations };
-        let instance = self.plan.is_static.then_some(slot);
-        let skew_ms = self.world.random.pick(&[0, 0, 0, -60_000, 60_000]);
-        trace!(self.world, "{owner} starts");
+        // A process may be started under the name of another.
+        let is_impostor = self.world.has_faults && self.world.random.chance(30);
+        let name = if is_impostor { self.world.random.below(self.plan.workers) } else { slot };
+        let instance = self.plan.is_static.then_some(name);
+        let skew_ms = self.world.random.pick(&[0, 0, 0, -60_000, 60_000, -HOUR_MS, HOUR_MS]);
+        trace!(self.world, "{owner} starts as {instance:?}");
         self.world.links[slot] = Some(Link::new(owner, instance, skew_ms));
         self.processes[slot] =
             Some(Process { worker: Worker::new(self.plan.settings.clone()), frozen_until_ms: 0, deaf_until_ms: 0, is_draining: false });
@@ -354,8 +365,12 @@ impl Run {
     /// Hands the next record of a log in, or its end. Whether there was anything new.
     fn fetch_one(&mut self, slot: usize, tp: &TopicPartition) -> Result<bool, String> {
         let log = self.world.kafka.log(tp);
-        let end = log.end;
+        let (start, end) = (log.start, log.end);
         let Some(fetch) = self.world.links[slot].as_mut().and_then(|link| link.fetches.get_mut(tp)) else { return Ok(false) };
+        if fetch.next < start {
+            // Out of range is an error without a reset: whoever lost the task stands still, and an owner would never come to rest.
+            return Ok(false);
+        }
         let record = log.first_from(fetch.next);
         match &record {
             Some(record) => {
@@ -396,7 +411,11 @@ impl Run {
             trace!(self.world, "{owner} joins");
             return Ok(());
         };
-        if !group.has_member(member) {
+        if group.is_replaced(member, link.instance) {
+            trace!(self.world, "{owner} ends: another process has taken its instance id");
+            self.stats.replaced += 1;
+            self.crash(slot);
+        } else if !group.has_member(member) {
             link.member = None;
             trace!(self.world, "{owner} notices that it was expelled");
             self.revoke(slot);
@@ -530,7 +549,7 @@ impl Run {
         self.world.abandon_queues(&mut link);
         self.world.store.abandon(link.owner, &mut self.world.random);
         self.stats.crashes += 1;
-        self.restart_at_ms[slot] = self.world.now_ms + self.world.random.pick(&[0, 1_000, 15_000]);
+        self.restart_at_ms[slot] = self.world.now_ms + self.world.random.pick(&[0, 1_000, 15_000, 60_000]);
     }
 
     fn freeze(&mut self, slot: usize) {
@@ -594,6 +613,9 @@ impl Run {
             self.start(slot);
         }
         self.poll_group(slot)?;
+        if self.processes[slot].is_none() {
+            return Ok(());
+        }
         let logs: Vec<TopicPartition> = self.world.link(slot).fetches.keys().cloned().collect();
         for tp in logs {
             for _ in 0..20 {

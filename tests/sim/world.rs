@@ -134,8 +134,18 @@ impl World {
         if !self.acknowledges_early {
             link.acknowledged.push((message.ticket, message.bytes()));
         }
-        self.kafka.log_mut(&tp).append(wall_ms, message.key, message.value, message.headers);
+        self.append(&tp, wall_ms, message);
         true
+    }
+
+    /// Kafka takes a message, and once in a while twice.
+    fn append(&mut self, tp: &TopicPartition, wall_ms: i64, message: Message) {
+        let is_doubled = self.has_faults && self.random.chance(15);
+        let log = self.kafka.log_mut(tp);
+        if is_doubled {
+            log.append(wall_ms, message.key.clone(), message.value.clone(), message.headers.clone());
+        }
+        log.append(wall_ms, message.key, message.value, message.headers);
     }
 
     /// Lets brokers take a message of a producer that is gone. Whether there was one.
@@ -152,7 +162,7 @@ impl World {
         }
         if let Some(message) = message {
             trace!(self, "a message of a dead producer reaches {tp}");
-            self.kafka.log_mut(&tp).append(wall_ms, message.key, message.value, message.headers);
+            self.append(&tp, wall_ms, message);
         }
         true
     }
@@ -164,10 +174,13 @@ impl World {
                 continue;
             }
             queue.truncate(1 + self.random.below(queue.len()));
-            if queue.len() > 1 && self.random.chance(200) {
+            if queue.len() > 1 && self.random.chance(300) {
                 queue.remove(self.random.below(queue.len()));
             }
             self.kafka.orphans.push((tp, queue));
+        }
+        if self.random.chance(500) {
+            while self.land_orphan() {}
         }
     }
 

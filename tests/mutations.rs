@@ -1,0 +1,61 @@
+//! The tests of the tests: with one mechanism switched off, the simulator finds a seed that ends wrong, within a budget.
+
+mod oracle;
+mod row_reader;
+mod sim;
+
+use onecode::worker::Switches;
+use sim::{Defects, Sabotage, run_seeds};
+
+/// At least one of the first `budget` seeds must fail.
+fn assert_noticed(budget: u64, sabotage: Sabotage) {
+    let Err(failures) = run_seeds(0..budget, sabotage, 1) else { panic!("{budget} seeds hold in spite of {sabotage:?}") };
+    let first = failures.first().expect("a failure");
+    println!("seed {} notices: {}", first.seed, first.reason.lines().next().unwrap_or_default());
+}
+
+fn without(switch_off: impl FnOnce(&mut Switches)) -> Sabotage {
+    let mut sabotage = Sabotage::default();
+    switch_off(&mut sabotage.switches);
+    sabotage
+}
+
+#[test]
+fn counting_a_repeat_again_is_noticed() {
+    assert_noticed(100, without(|switches| switches.recognises_repeats = false));
+}
+
+#[test]
+fn a_checkpoint_before_kafkas_acknowledgement_is_noticed() {
+    assert_noticed(1_000, without(|switches| switches.awaits_acknowledgements = false));
+}
+
+#[test]
+fn a_checkpoint_before_its_rows_are_in_is_noticed() {
+    assert_noticed(1_000, without(|switches| switches.awaits_rows = false));
+}
+
+#[test]
+fn a_horizon_that_rises_during_a_replay_is_noticed() {
+    assert_noticed(20_000, without(|switches| switches.horizon_awaits_replay = false));
+}
+
+#[test]
+fn a_checkpoint_that_lands_in_pieces_is_noticed() {
+    assert_noticed(1_000, Sabotage { store: Defects { tears_state: true, ..Defects::default() }, ..Sabotage::default() });
+}
+
+#[test]
+fn a_version_without_its_generation_is_noticed() {
+    assert_noticed(1_000, Sabotage { store: Defects { ignores_generation: true, ..Defects::default() }, ..Sabotage::default() });
+}
+
+#[test]
+fn rows_acknowledged_before_they_are_in_are_noticed() {
+    assert_noticed(1_000, Sabotage { store: Defects { acknowledges_early: true, ..Defects::default() }, ..Sabotage::default() });
+}
+
+#[test]
+fn relays_acknowledged_before_they_are_in_their_log_are_noticed() {
+    assert_noticed(1_000, Sabotage { acknowledges_early: true, ..Sabotage::default() });
+}
