@@ -6,6 +6,8 @@
 //! | ClickHouse | `npm` | the package of `clickhouse/package-lock.json`: ClickHouse as one shared library, checked by its hash |
 //! | Prometheus | `apt-get` | the distribution's package, unpacked and not installed: no service is started |
 //!
+//! And with `python3` and its pip, for the test of clients that are not ours: the packages of `python/requirements.txt`, as wheels.
+//!
 //! The cache is `$ONECODE_LOCAL_CACHE`, else `$XDG_CACHE_HOME/onecode-local`, else `~/.cache/onecode-local`. A part is complete
 //! when its directory exists: it is prepared beside it and renamed. A file lock keeps concurrent callers apart.
 
@@ -22,6 +24,8 @@ const CLICKHOUSE_PACKAGE: &str = include_str!("../clickhouse/package.json");
 const CLICKHOUSE_LOCK: &str = include_str!("../clickhouse/package-lock.json");
 const CLICKHOUSE_PART: &str = "clickhouse-26.7.3-stable.1";
 const PROMETHEUS_PART: &str = "prometheus";
+const PYTHON_REQUIREMENTS: &str = include_str!("../python/requirements.txt");
+const PYTHON_PART: &str = "python-clients-1";
 
 /// Tells a person what is being installed.
 pub type Progress<'a> = &'a dyn Fn(&str);
@@ -35,6 +39,8 @@ pub struct Installed {
     pub clickhouse_library: PathBuf,
     /// The Prometheus programs.
     pub prometheus: PrometheusPrograms,
+    /// Python with a Kafka client and protobuf.
+    pub python: PathBuf,
 }
 
 /// The programs `prometheus` and `promtool`.
@@ -46,12 +52,17 @@ pub struct PrometheusPrograms {
     pub promtool: PathBuf,
 }
 
-/// Installs what is missing of all three.
+/// Installs what is missing of all.
 ///
 /// # Errors
 /// When a package client is missing or fails; the message names the client, its output and the package that brings it.
 pub fn install(progress: Progress<'_>) -> Result<Installed> {
-    Ok(Installed { kafka_jars: kafka(progress)?, clickhouse_library: clickhouse(progress)?, prometheus: prometheus(progress)? })
+    Ok(Installed {
+        kafka_jars: kafka(progress)?,
+        clickhouse_library: clickhouse(progress)?,
+        prometheus: prometheus(progress)?,
+        python: python(progress)?,
+    })
 }
 
 /// Prints what is being installed on standard error.
@@ -124,6 +135,23 @@ pub fn prometheus(progress: Progress<'_>) -> Result<PrometheusPrograms> {
         std::fs::remove_file(&package).with_context(|| format!("cannot remove {}", package.display()))
     })?;
     Ok(PrometheusPrograms { server: part.join("usr/bin/prometheus"), promtool: part.join("usr/bin/promtool") })
+}
+
+/// Makes a Python environment with a Kafka client and protobuf, its compiler included, and returns its interpreter.
+///
+/// # Errors
+/// As [`install`].
+pub fn python(progress: Progress<'_>) -> Result<PathBuf> {
+    require("python3", "python3-venv")?;
+    let part = part(PYTHON_PART, |dir| {
+        progress("installing Python's Kafka client and protobuf with pip (12 MB)");
+        run(dir, "python3", ["-m", "venv", "venv"]).context("install the package python3-venv")?;
+        std::fs::write(dir.join("requirements.txt"), PYTHON_REQUIREMENTS)?;
+        let pip = ["-m", "pip", "install", "--disable-pip-version-check", "-q", "--only-binary", ":all:", "-r", "requirements.txt"];
+        run(dir, &dir.join("venv/bin/python").to_string_lossy(), pip)
+    })?;
+    // Works where it is moved to, as long as it is run as `python -m`: only the scripts beside it know their old place.
+    Ok(part.join("venv/bin/python"))
 }
 
 /// `apt-get download` needs no privileges. Where the machine's package lists are missing or old, lists of our own are fetched.

@@ -80,6 +80,7 @@ fn print_installed() -> Result<()> {
     println!("Kafka       {}", installed.kafka_jars.display());
     println!("ClickHouse  {}", installed.clickhouse_library.display());
     println!("Prometheus  {}", installed.prometheus.server.display());
+    println!("Python      {}", installed.python.display());
     Ok(())
 }
 
