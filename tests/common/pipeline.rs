@@ -36,12 +36,20 @@ impl fmt::Display for Finished {
 /// # Errors
 /// When it does not end within the deadline; then it is killed.
 pub fn run_to_end(arguments: &[&str]) -> Result<Finished> {
+    run_to_end_within(DEADLINE, arguments)
+}
+
+/// As [`run_to_end`], for what takes longer.
+///
+/// # Errors
+/// As [`run_to_end`].
+pub fn run_to_end_within(deadline: Duration, arguments: &[&str]) -> Result<Finished> {
     // Files instead of pipes: what a command prints has no limit, and nobody needs to read it meanwhile.
     let (stdout, stderr) = (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
     let mut command = Command::new(BINARY);
     command.args(arguments).stdin(Stdio::null()).stdout(stdout.reopen()?).stderr(stderr.reopen()?);
     let mut child = command.spawn().context("cannot start onecode")?;
-    let ended = onecode_local::wait_for(&format!("the end of onecode {}", arguments.join(" ")), DEADLINE, || Ok(child.try_wait()?));
+    let ended = onecode_local::wait_for(&format!("the end of onecode {}", arguments.join(" ")), deadline, || Ok(child.try_wait()?));
     let read =
         |file: &tempfile::NamedTempFile| -> Result<String> { Ok(String::from_utf8_lossy(&std::fs::read(file.path())?).into_owned()) };
     match ended {

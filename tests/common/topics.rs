@@ -168,8 +168,16 @@ fn enqueue(
     }
 }
 
-/// Reads a topic from its beginning to its ends at the time of the call.
+/// Reads a topic from its beginning to its ends at the time of the call, sorted by partition and offset.
 pub fn read_to_end(brokers: &str, topic: &str) -> Result<Vec<StoredRecord>> {
+    let mut records = Vec::new();
+    for_each(brokers, topic, |record| records.push(record))?;
+    records.sort_by_key(|record| (record.partition, record.offset));
+    Ok(records)
+}
+
+/// As [`read_to_end`], one record after the other: in order within a partition, the partitions interleaved.
+pub fn for_each(brokers: &str, topic: &str, mut visit: impl FnMut(StoredRecord)) -> Result<()> {
     let mut config = client(brokers);
     config.set("group.id", "reader-of-a-test").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
     let consumer: BaseConsumer = config.create()?;
@@ -179,22 +187,21 @@ pub fn read_to_end(brokers: &str, topic: &str) -> Result<Vec<StoredRecord>> {
         assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
     }
     consumer.assign(&assignment)?;
-    let mut records = Vec::new();
     let mut unread: std::collections::BTreeSet<i32> = partitions.into_iter().collect();
-    let started = Instant::now();
+    let mut heard = Instant::now();
     while !unread.is_empty() {
-        ensure!(started.elapsed() < DEADLINE, "{topic} could not be read to its end within {DEADLINE:?}");
+        ensure!(heard.elapsed() < DEADLINE, "{topic} was silent for {DEADLINE:?} before its end");
         match consumer.poll(Duration::from_millis(100)) {
-            None => {}
-            Some(Ok(message)) => records.push(stored(&message)),
+            None => continue,
+            Some(Ok(message)) => visit(stored(&message)),
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 unread.remove(&partition);
             }
             Some(Err(error)) => return Err(error).with_context(|| format!("cannot read {topic}")),
         }
+        heard = Instant::now();
     }
-    records.sort_by_key(|record| (record.partition, record.offset));
-    Ok(records)
+    Ok(())
 }
 
 fn stored(message: &rdkafka::message::BorrowedMessage<'_>) -> StoredRecord {

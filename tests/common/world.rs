@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use onecode_local::ports::Port;
@@ -137,9 +138,17 @@ impl<'stack> World<'stack> {
     /// # Errors
     /// When it does not end within the deadline.
     pub fn onecode(&self, arguments: &[&str]) -> Result<Finished> {
+        self.onecode_within(super::DEADLINE, arguments)
+    }
+
+    /// As [`World::onecode`], for what takes longer.
+    ///
+    /// # Errors
+    /// As [`World::onecode`].
+    pub fn onecode_within(&self, deadline: Duration, arguments: &[&str]) -> Result<Finished> {
         let config = self.write_config(0)?;
         let config = config.to_str().context("the path is no text")?;
-        pipeline::run_to_end(&[arguments, &["--config", config]].concat())
+        pipeline::run_to_end_within(deadline, &[arguments, &["--config", config]].concat())
     }
 
     /// As [`World::onecode`], and fails unless the exit code is 0. Returns standard output.
@@ -244,7 +253,15 @@ impl<'stack> World<'stack> {
     /// # Errors
     /// When that does not happen within the deadline.
     pub fn wait_caught_up(&self) -> Result<()> {
-        super::wait_until("committed offsets at the ends of all logs", super::DEADLINE, || {
+        self.wait_caught_up_within(super::DEADLINE)
+    }
+
+    /// As [`World::wait_caught_up`], for what takes longer.
+    ///
+    /// # Errors
+    /// As [`World::wait_caught_up`].
+    pub fn wait_caught_up_within(&self, deadline: Duration) -> Result<()> {
+        super::wait_until("committed offsets at the ends of all logs", deadline, || {
             for key in ["scans", "purchases", "shares", "exchange"] {
                 if self.lag(&self.topic(key))? > 0 {
                     return Ok(false);
