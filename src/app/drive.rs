@@ -193,6 +193,11 @@ impl Drive {
                     }
                 }
                 MessageKind::Error(error) => {
+                    if let Some(log) = log
+                        && error.code == RDKafkaErrorCode::AutoOffsetReset
+                    {
+                        self.worker.on_out_of_range(log, now_since(state.started));
+                    }
                     if let Some(suppressed) = state.errors.admit(Instant::now()) {
                         tracing::warn!(suppressed, topic = message.topic(), partition = message.partition(), "kafka: {error}");
                     }

@@ -262,6 +262,15 @@ impl Worker {
         }
     }
 
+    /// A log has not what is to be read next. The task's takeover begins anew, and says what is lost if the task is still ours.
+    pub fn on_out_of_range(&mut self, log: usize, now: Now) {
+        let Some(slot) = self.logs.get(log).and_then(|assigned| self.slots.get_mut(assigned.slot)) else { return };
+        if matches!(slot.phase, Phase::Running(_)) {
+            slot.phase = Phase::Asking;
+            self.ask_again(now);
+        }
+    }
+
     /// A produced message was acknowledged, or failed for good.
     pub fn on_delivered(&mut self, ticket: Ticket, result: Result<(), String>) -> Result<(), Fatal> {
         if let Err(error) = result {

@@ -61,7 +61,7 @@ impl Worker {
         }
     }
 
-    fn ask_again(&mut self, now: Now) {
+    pub(super) fn ask_again(&mut self, now: Now) {
         self.ask_at_ms = Some(now.mono_ms + ASK_AGAIN_MS);
     }
 
