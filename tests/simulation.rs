@@ -7,7 +7,7 @@ mod row_reader;
 mod sim;
 
 use onecode::task::{KIND_MARK, KIND_POSITIONS};
-use sim::{Failure, Run, Sabotage, at_rest, run_seed, run_seeds};
+use sim::{Failure, Run, Sabotage, at_rest, run_seed, run_seeds, stopped};
 
 /// Seeds of every test run.
 const SEEDS: u64 = 10_000;
@@ -45,7 +45,8 @@ fn tables_are_a_function_of_the_set_of_events_whatever_fails() {
     match run_seeds(0..seeds, Sabotage::default(), SHOWN) {
         Ok(stats) => {
             println!("{seeds} seeds: {stats:?}");
-            let struck = [stats.crashes, stats.freezes, stats.expelled, stats.outages, stats.drains, stats.fenced, stats.replaced];
+            let struck =
+                [stats.crashes, stats.freezes, stats.expelled, stats.outages, stats.drains, stats.mutes, stats.fenced, stats.replaced];
             let met = [stats.takeovers, stats.checkpoints, stats.relayed, stats.refused_relays, stats.duplicates, stats.refused_events];
             assert!(seeds < 1_000 || struck.iter().chain(&met).all(|count| *count > 0), "faults that never strike prove nothing");
         }
@@ -53,7 +54,7 @@ fn tables_are_a_function_of_the_set_of_events_whatever_fails() {
     }
 }
 
-/// The error with which a stopped system refuses to go on.
+/// The error with which a system refuses to go on.
 fn refusal(run: &mut Run) -> String {
     run.settle().expect_err("it must not go on")
 }
@@ -62,7 +63,7 @@ fn refusal(run: &mut Run) -> String {
 fn damaged_state_is_refused_by_name_whatever_is_damaged() {
     for kind in [KIND_POSITIONS, 1, 3, 4, 5] {
         for is_removed in [false, true] {
-            let mut run = at_rest(7);
+            let mut run = stopped(7);
             let generations = run.world.store.state.values_mut().filter(|rows| rows.keys().any(|(kind, _)| *kind == KIND_MARK));
             let mut damaged = 0;
             for rows in generations {
@@ -85,6 +86,15 @@ fn damaged_state_is_refused_by_name_whatever_is_damaged() {
 
 #[test]
 fn input_that_retention_took_before_it_was_read_is_refused() {
+    let mut run = stopped(7);
+    (0..10).for_each(|_| run.arrive());
+    run.world.kafka.logs.values_mut().for_each(|log| log.remove_before(log.end));
+    let refusal = refusal(&mut run);
+    assert!(refusal.contains("were removed by retention before they were read"), "{refusal}");
+}
+
+#[test]
+fn input_that_retention_takes_from_under_a_reader_stops_it() {
     let mut run = at_rest(7);
     (0..10).for_each(|_| run.arrive());
     run.world.kafka.logs.values_mut().for_each(|log| log.remove_before(log.end));
@@ -94,7 +104,7 @@ fn input_that_retention_took_before_it_was_read_is_refused() {
 
 #[test]
 fn a_log_that_ends_before_the_position_is_refused() {
-    let mut run = at_rest(7);
+    let mut run = stopped(7);
     run.world.kafka.logs.values_mut().for_each(|log| *log = Default::default());
     let refusal = refusal(&mut run);
     assert!(refusal.contains("was recreated or lost acknowledged data"), "{refusal}");

@@ -66,6 +66,13 @@ pub fn run_seed(seed: u64, sabotage: Sabotage, traced: bool) -> Result<Stats, Fa
 }
 
 /// A small system that has read everything and was stopped.
+pub fn stopped(seed: u64) -> Run {
+    let mut run = at_rest(seed);
+    (0..run.plan.workers).for_each(|slot| run.crash(slot));
+    run
+}
+
+/// A small system that has read everything.
 pub fn at_rest(seed: u64) -> Run {
     let mut random = Random::new(seed);
     let mut plan = Plan::new(&mut random, Scenario::Minutes);
@@ -73,7 +80,6 @@ pub fn at_rest(seed: u64) -> Run {
     plan.records = 40;
     let mut run = Run::new(plan, random, false);
     run.work().and_then(|()| run.settle()).and_then(|()| compare(&mut run)).expect("a run without faults");
-    (0..run.plan.workers).for_each(|slot| run.crash(slot));
     run
 }
 

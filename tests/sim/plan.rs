@@ -35,6 +35,8 @@ pub struct Plan {
     pub workers: usize,
     pub is_static: bool,
     pub has_faults: bool,
+    /// Brokers take messages slowly, so that many are on their way when their producer dies.
+    pub is_kafka_slow: bool,
     pub steps: usize,
     /// Longest pause between two steps.
     pub pace_ms: i64,
@@ -102,6 +104,7 @@ impl Plan {
             workers: random.between(1, 3) as usize,
             is_static: random.chance(500),
             has_faults: random.chance(900),
+            is_kafka_slow: random.chance(300),
             steps,
             pace_ms,
             max_lateness_ms,

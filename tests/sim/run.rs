@@ -23,6 +23,8 @@ pub struct Process {
     frozen_until_ms: i64,
     /// Does not hear of the group until then.
     deaf_until_ms: i64,
+    /// Is not heard by the coordinator until then, but goes on working.
+    mute_until_ms: i64,
     pub is_draining: bool,
 }
 
@@ -61,6 +63,7 @@ pub struct Stats {
     pub relayed: u64,
     pub duplicates: u64,
     pub replaced: u64,
+    pub mutes: u64,
     /// Events refused because their ids may have been forgotten.
     pub refused_events: u64,
 }
@@ -80,6 +83,7 @@ impl Stats {
         self.relayed += other.relayed;
         self.duplicates += other.duplicates;
         self.replaced += other.replaced;
+        self.mutes += other.mutes;
         self.refused_events += other.refused_events;
     }
 }
@@ -180,8 +184,9 @@ impl Run {
             self.world.store.is_down = false;
         }
         for slot in 0..self.processes.len() {
-            let is_heard =
-                self.processes[slot].as_ref().is_some_and(|process| process.frozen_until_ms <= now_ms) || self.world.kafka.is_down;
+            let is_alive =
+                self.processes[slot].as_ref().is_some_and(|process| process.frozen_until_ms <= now_ms && process.mute_until_ms <= now_ms);
+            let is_heard = is_alive || self.world.kafka.is_down;
             if let Some(member) = self.world.links[slot].as_ref().and_then(|link| link.member)
                 && is_heard
             {
@@ -212,9 +217,11 @@ impl Run {
                 Ok(())
             }
             84..96 => {
-                (0..3).for_each(|_| {
-                    self.world.produce_one(slot);
-                });
+                if !self.plan.is_kafka_slow || self.world.random.chance(100) {
+                    (0..3).for_each(|_| {
+                        self.world.produce_one(slot);
+                    });
+                }
                 Ok(())
             }
             _ => {
@@ -311,8 +318,13 @@ impl Run {
         let skew_ms = self.world.random.pick(&[0, 0, 0, -60_000, 60_000, -HOUR_MS, HOUR_MS]);
         trace!(self.world, "{owner} starts as {instance:?}");
         self.world.links[slot] = Some(Link::new(owner, instance, skew_ms));
-        self.processes[slot] =
-            Some(Process { worker: Worker::new(self.plan.settings.clone()), frozen_until_ms: 0, deaf_until_ms: 0, is_draining: false });
+        self.processes[slot] = Some(Process {
+            worker: Worker::new(self.plan.settings.clone()),
+            frozen_until_ms: 0,
+            deaf_until_ms: 0,
+            mute_until_ms: 0,
+            is_draining: false,
+        });
     }
 
     fn step_worker(&mut self, slot: usize) -> Result<(), String> {
@@ -368,7 +380,16 @@ impl Run {
         let (start, end) = (log.start, log.end);
         let Some(fetch) = self.world.links[slot].as_mut().and_then(|link| link.fetches.get_mut(tp)) else { return Ok(false) };
         if fetch.next < start {
-            // Out of range is an error without a reset: whoever lost the task stands still, and an owner would never come to rest.
+            fetch.is_paused = true;
+            let next = fetch.next;
+            trace!(self.world, "worker {slot} reads {tp} from {next}, but it begins at {start}");
+            let now = self.world.now(slot);
+            self.with_worker(slot, |worker, _| {
+                if let Some(index) = worker.log_index(&tp.topic, tp.partition) {
+                    worker.on_out_of_range(index, now);
+                }
+                Ok(())
+            })?;
             return Ok(false);
         }
         let record = log.first_from(fetch.next);
@@ -505,8 +526,9 @@ impl Run {
 
     fn fault(&mut self, slot: usize) {
         let now_ms = self.world.now_ms;
-        match self.world.random.below(22) {
-            20.. => {
+        match self.world.random.below(26) {
+            22.. => self.mute(slot),
+            20..22 => {
                 let logs: Vec<TopicPartition> = self.world.kafka.logs.keys().cloned().collect();
                 let tp = logs[self.world.random.below(logs.len())].clone();
                 let hours = if self.plan.scenario == Scenario::Weeks { self.world.random.between(1, 100) } else { 0 };
@@ -561,6 +583,16 @@ impl Run {
         trace!(self.world, "worker {slot} freezes until {} ms", process.frozen_until_ms);
     }
 
+    /// The group's coordinator and this worker lose sight of each other, and it goes on as if it owned its tasks.
+    fn mute(&mut self, slot: usize) {
+        let now_ms = self.world.now_ms;
+        let Some(process) = &mut self.processes[slot] else { return };
+        process.mute_until_ms = now_ms + self.world.random.pick(&[5_000, 15_000, 30_000]);
+        process.deaf_until_ms = process.mute_until_ms;
+        self.stats.mutes += 1;
+        trace!(self.world, "the coordinator does not hear worker {slot} until {} ms", process.mute_until_ms);
+    }
+
     fn drain(&mut self, slot: usize) {
         let Some(process) = &mut self.processes[slot] else { return };
         if process.is_draining {
@@ -587,6 +619,7 @@ impl Run {
             if let Some(process) = &mut self.processes[slot] {
                 process.frozen_until_ms = 0;
                 process.deaf_until_ms = 0;
+                process.mute_until_ms = 0;
             }
         }
         self.world.store.land_all(&mut self.world.random);

@@ -174,7 +174,7 @@ impl World {
                 continue;
             }
             queue.truncate(1 + self.random.below(queue.len()));
-            if queue.len() > 1 && self.random.chance(300) {
+            if queue.len() > 1 && self.random.chance(500) {
                 queue.remove(self.random.below(queue.len()));
             }
             self.kafka.orphans.push((tp, queue));
