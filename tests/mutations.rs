@@ -27,35 +27,35 @@ fn counting_a_repeat_again_is_noticed() {
 
 #[test]
 fn a_checkpoint_before_kafkas_acknowledgement_is_noticed() {
-    assert_noticed(1_000, without(|switches| switches.awaits_acknowledgements = false));
+    assert_noticed(300, without(|switches| switches.awaits_acknowledgements = false));
 }
 
 #[test]
 fn a_checkpoint_before_its_rows_are_in_is_noticed() {
-    assert_noticed(1_000, without(|switches| switches.awaits_rows = false));
+    assert_noticed(300, without(|switches| switches.awaits_rows = false));
 }
 
 #[test]
 fn a_horizon_that_rises_during_a_replay_is_noticed() {
-    assert_noticed(20_000, without(|switches| switches.horizon_awaits_replay = false));
+    assert_noticed(5_000, without(|switches| switches.horizon_awaits_replay = false));
 }
 
 #[test]
 fn a_checkpoint_that_lands_in_pieces_is_noticed() {
-    assert_noticed(1_000, Sabotage { store: Defects { tears_state: true, ..Defects::default() }, ..Sabotage::default() });
+    assert_noticed(500, Sabotage { store: Defects { tears_state: true, ..Defects::default() }, ..Sabotage::default() });
 }
 
 #[test]
 fn a_version_without_its_generation_is_noticed() {
-    assert_noticed(1_000, Sabotage { store: Defects { ignores_generation: true, ..Defects::default() }, ..Sabotage::default() });
+    assert_noticed(500, Sabotage { store: Defects { ignores_generation: true, ..Defects::default() }, ..Sabotage::default() });
 }
 
 #[test]
 fn rows_acknowledged_before_they_are_in_are_noticed() {
-    assert_noticed(1_000, Sabotage { store: Defects { acknowledges_early: true, ..Defects::default() }, ..Sabotage::default() });
+    assert_noticed(500, Sabotage { store: Defects { acknowledges_early: true, ..Defects::default() }, ..Sabotage::default() });
 }
 
 #[test]
 fn relays_acknowledged_before_they_are_in_their_log_are_noticed() {
-    assert_noticed(1_000, Sabotage { acknowledges_early: true, ..Sabotage::default() });
+    assert_noticed(500, Sabotage { acknowledges_early: true, ..Sabotage::default() });
 }
