@@ -103,6 +103,20 @@ pub fn create(brokers: &str, topic: &str, partitions: i32, configs: &[(&str, &st
     })
 }
 
+/// Removes what all partitions of a topic hold, as retention does.
+pub fn remove_all(brokers: &str, topic: &str) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(brokers).create()?;
+    let metadata = admin.inner().fetch_metadata(Some(topic), KAFKA_TIMEOUT)?;
+    let mut ends = TopicPartitionList::new();
+    for partition in metadata.topics().first().context("no such topic")?.partitions() {
+        ends.add_partition_offset(topic, partition.id(), Offset::End)?;
+    }
+    let options = AdminOptions::new().operation_timeout(Some(KAFKA_TIMEOUT));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(admin.delete_records(&ends, &options)).context("cannot remove records")?;
+    Ok(())
+}
+
 /// Counts what the broker refused.
 struct Refusals;
 
