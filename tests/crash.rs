@@ -25,16 +25,16 @@ fn killing_the_process_again_and_again_loses_and_repeats_nothing() -> Result<()>
     let stack = Stack::own("kill")?;
     let world = World::on(&stack, "kill")?;
     world.migrate(PARTITIONS as i32)?;
-    let load = Load::start(&world, options(150_000, PARTITIONS), 8_000)?;
+    let load = Load::start(&world, options(150_000, PARTITIONS), 4_000)?;
     let mut pipeline = world.start()?;
     let mut kills = 0;
     while !load.is_over() && kills < 8 {
-        wait_for_progress(&pipeline, &load, 9_000.0)?;
+        wait_for_progress(&pipeline, &load, 5_000.0)?;
         pipeline.kill()?;
         kills += 1;
         pipeline = world.start()?;
     }
-    ensure!(kills >= 4, "only {kills} kills: the load was over too soon");
+    ensure!(kills >= 3, "only {kills} kills: the load was over too soon");
     settle(&world, load)?;
     ensure!(pipeline.terminate()? == 0, "the drain failed: {}", pipeline.log_text());
     must_be_exact(&world)
