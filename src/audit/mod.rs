@@ -1,6 +1,6 @@
 //! The audit: every serving table recomputed from the archive, in ClickHouse's own SQL, and compared row by row with what readers see.
 //!
-//! Shares no code with the engine, so that one mistake cannot hide in both: the rules are written down a second time, in [`tables`]. Promises
+//! Shares no code with the engine, so that one mistake cannot hide in both: the rules are written down a second time, in `tables`. Promises
 //! bounded memory (aggregations spill to the server's disk) and that it only reads (its verdict is left behind by [`verdicts`]). It is meant for a pipeline at rest: what is on its
 //! way from Kafka to a table shows as a difference.
 //!

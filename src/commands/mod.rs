@@ -1,7 +1,7 @@
 //! The command line: one binary, one subcommand a file.
 //!
 //! A command's file has its arguments (`#[derive(clap::Args)]`), its examples, and a `run` that returns whether it found something
-//! wrong; here it gets a variant of [`Command`]. Promises exit codes 0 done, 1 found something wrong, 2 wrong usage or configuration;
+//! wrong; here it gets a variant of `Command`. Promises exit codes 0 done, 1 found something wrong, 2 wrong usage or configuration;
 //! errors go to stderr and say what to do. Nothing here decides: commands call modules.
 
 pub mod audit;

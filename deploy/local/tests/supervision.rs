@@ -35,7 +35,8 @@ fn exit_codes_and_output_are_passed_on() -> Result<()> {
     assert_eq!(std::fs::read_to_string(dir.path().join("log"))?, "hello\nworld\n");
     assert!(script.pause().is_err(), "an ended program cannot be paused");
 
-    let mut script = Supervised::spawn(&shell(dir.path(), "trap 'exit 3' TERM; while :; do sleep 0.05; done"))?;
+    let mut script = Supervised::spawn(&shell(dir.path(), "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done"))?;
+    onecode_local::wait_for("the trap", DEADLINE, || Ok(std::fs::read_to_string(dir.path().join("log"))?.contains("ready").then_some(())))?;
     assert_eq!(script.exit_code()?, None);
     script.pause()?;
     script.resume()?;
