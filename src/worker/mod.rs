@@ -18,7 +18,7 @@ mod status;
 mod switches;
 mod takeover;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use assignment::{AssignedTask, AssignmentError, TopicSpec, group};
@@ -120,7 +120,6 @@ pub struct Worker {
     asked: BTreeSet<TaskName>,
     assigned_at_ms: i64,
     logs: Vec<AssignedLog>,
-    log_of: HashMap<TopicPartition, usize>,
     slots: Vec<Slot>,
     parked: BTreeMap<TaskName, Running>,
     next_run: u32,
@@ -157,7 +156,6 @@ impl Worker {
             asked: BTreeSet::new(),
             assigned_at_ms: 0,
             logs: Vec::new(),
-            log_of: HashMap::new(),
             slots: Vec::new(),
             parked: BTreeMap::new(),
             next_run: 1,
@@ -198,14 +196,12 @@ impl Worker {
         self.assigned_at_ms = now.mono_ms;
         let tasks = group(partitions, &self.settings.topics, self.settings.task.tasks).map_err(|error| Fatal(error.to_string()))?;
         self.logs.clear();
-        self.log_of.clear();
         self.slots.clear();
         self.pressure = Pressure::default();
         let mut parked = std::mem::take(&mut self.parked);
         for task in tasks {
             for (index, (tp, _)) in task.logs.iter().enumerate() {
                 let topic = self.settings.topics.iter().position(|topic| topic.name == *tp.topic).unwrap_or(0);
-                self.log_of.insert(tp.clone(), self.logs.len());
                 self.logs.push(AssignedLog { tp: tp.clone(), slot: self.slots.len(), index, topic, reject_run: 0 });
             }
             let memory = parked.remove(&task.identity.name);
@@ -219,7 +215,6 @@ impl Worker {
     pub fn on_revoked(&mut self) {
         self.question += 1;
         self.logs.clear();
-        self.log_of.clear();
         self.ask_at_ms = None;
         for slot in self.slots.drain(..) {
             if let Phase::Running(running) = slot.phase {

@@ -120,7 +120,7 @@ impl Worker {
         for (index, phase) in next_phases {
             let Some(memory) = self.slots.get_mut(index).map(|slot| slot.memory.take()) else { continue };
             match memory {
-                Some(running) => self.keep(io, index, running, now)?,
+                Some(running) => self.keep(io, index, running, now),
                 None => {
                     if let Some(slot) = self.slots.get_mut(index) {
                         slot.phase = phase;
@@ -133,11 +133,10 @@ impl Worker {
 
     /// Goes on with memory that is still the newest. A checkpoint that ended while the task was not ours has not committed its
     /// offsets, so the next one does.
-    fn keep<I: Io>(&mut self, io: &mut I, slot: usize, mut running: Box<Running>, now: Now) -> Result<(), Fatal> {
+    fn keep<I: Io>(&mut self, io: &mut I, slot: usize, mut running: Box<Running>, now: Now) {
         running.task.mark_moved();
         let starts: Vec<(TopicPartition, Offset)> = running.task.logs().map(|(tp, next, _)| (tp.clone(), next)).collect();
         self.run(io, slot, running, &starts, now);
-        Ok(())
     }
 
     /// Begins to fetch for a task that is in memory and confirmed.
