@@ -112,7 +112,8 @@ fn without_a_terminal_it_shows_figures_survives_a_kill_ends_exact_and_keeps_what
 
 #[test]
 fn on_a_terminal_it_draws_in_place_and_stays_up_until_ctrl_c() -> Result<()> {
-    let command = format!("{} demo --seconds 4 --rate 1000", onecode_local()?.display());
+    // `exec`, because a shell that waits for the demo dies of the Ctrl-C itself, and `script` tells its end (which shell: $SHELL).
+    let command = format!("exec {} demo --seconds 4 --rate 1000", onecode_local()?.display());
     let mut demo = Demo::start("terminal", "script", &["-qec", &command, "/dev/null"])?;
     demo.wait_for_text("until Ctrl-C")?;
     let printed = demo.text();
