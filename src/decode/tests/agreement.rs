@@ -2,6 +2,7 @@
 //!
 //! These are bolero targets: `cargo test` runs each for a bounded number of inputs, `cargo bolero test` for as long as one likes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -410,7 +411,8 @@ fn any_json_has_an_outcome_and_only_what_serde_json_takes_is_read() {
         }
         text.push(b'}');
         let is_read = json::read(EventKind::ALL[usize::from(kind % 3)], &text).is_ok();
-        let is_object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&text).is_ok();
+        // Not `Value`, which refuses a number that no f64 holds: in a member that nobody knows it is good JSON.
+        let is_object = serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(&text).is_ok();
         assert!(is_object || !is_read, "{}", String::from_utf8_lossy(&text));
     });
 }
