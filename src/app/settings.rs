@@ -61,5 +61,6 @@ pub(super) fn worker_settings(config: &Config, cluster: &Cluster, options: RunOp
         task: Arc::new(task),
         calendar: config.calendar(),
         switches: Switches::default(),
+        levels: config.limits.levels,
     }
 }

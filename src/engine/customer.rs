@@ -4,10 +4,12 @@ use std::num::NonZeroU64;
 
 use super::brands::BrandId;
 use super::cells::CellKey;
+use super::graph::Link;
 use super::history::History;
 use super::ids::Ids;
+use super::slab::Slot;
 use super::symbols::Symbol;
-use crate::model::{Event, EventKind, TimeZone, Via};
+use crate::model::{Event, EventKind, TimeZone};
 
 /// Last times, Unix milliseconds; 0 = never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +37,13 @@ pub(super) struct Customer {
     pub(super) last: LastTimes,
     pub(super) history: History,
     pub(super) ids: Ids,
+    /// Earliest event by somebody else through a share of this customer, Unix milliseconds; 0 = none. Only ever falls: whatever was
+    /// said about it was said about an event that counts.
+    pub(super) appeared_ms: i64,
+    /// The first event's via.
+    pub(super) link: Link,
+    /// The part that only sharers have, or [`Customer::NO_SHARER`].
+    pub(super) sharer: Slot,
     /// Hash of its row as of the last cut; `None` = no row.
     pub(super) stored: Option<NonZeroU64>,
     pub(super) brand: BrandId,
@@ -46,14 +55,23 @@ impl Customer {
     pub(super) const TO_BE_SERVED: u8 = 1;
     /// Waits for the next cut.
     pub(super) const TO_BE_CUT: u8 = 2;
+    /// Its row of `referrals` waits to be served.
+    pub(super) const REFERRAL_TO_BE_SERVED: u8 = 4;
+    /// Layers of its subtree wait to be served.
+    pub(super) const SUBTREE_TO_BE_SERVED: u8 = 8;
+    /// Nobody named it as a sharer.
+    pub(super) const NO_SHARER: Slot = Slot::MAX;
 
     pub(super) fn new(brand: BrandId, id: &str) -> Self {
         Customer {
-            names: Names::new(id, "", None),
+            names: Names::new(id, ""),
             first: Place::NONE,
             last: LastTimes::default(),
             history: History::default(),
             ids: Ids::default(),
+            appeared_ms: 0,
+            link: Link::NONE,
+            sharer: Customer::NO_SHARER,
             stored: None,
             brand,
             flags: 0,
@@ -119,41 +137,26 @@ impl Place {
     }
 }
 
-/// The texts of a customer in one allocation: its id, its first event's id, and that event's via.
+/// The texts of a customer in one allocation: its id, and its first event's id.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     texts: Box<str>,
-    /// Ends of all but the last. Accepted texts have at most 128 bytes.
-    ends: [u16; 3],
+    /// Where the first one ends. Accepted texts have at most 128 bytes.
+    id_end: u16,
 }
 
 impl Names {
-    pub(super) fn new(id: &str, first_event_id: &str, via: Option<&Via<'_>>) -> Self {
-        let (share, sharer) = via.map_or(("", ""), |known| (&known.share_id, &known.sharer_id));
-        let end = |length: usize| u16::try_from(length).unwrap_or(u16::MAX);
-        let (id_end, event_end) = (id.len(), id.len() + first_event_id.len());
-        Names {
-            texts: [id, first_event_id, share, sharer].concat().into_boxed_str(),
-            ends: [end(id_end), end(event_end), end(event_end + share.len())],
-        }
+    pub(super) fn new(id: &str, first_event_id: &str) -> Self {
+        let id_end = u16::try_from(id.len()).unwrap_or(u16::MAX);
+        Names { texts: [id, first_event_id].concat().into_boxed_str(), id_end }
     }
 
     pub(super) fn id(&self) -> &str {
-        let [id_end, _, _] = self.ends;
-        self.texts.get(..usize::from(id_end)).unwrap_or_default()
+        self.texts.get(..usize::from(self.id_end)).unwrap_or_default()
     }
 
     pub(super) fn first_event_id(&self) -> &str {
-        let [id_end, event_end, _] = self.ends;
-        self.texts.get(usize::from(id_end)..usize::from(event_end)).unwrap_or_default()
-    }
-
-    /// The first event's via as sent: share and sharer.
-    pub(super) fn via(&self) -> Option<(&str, &str)> {
-        let [_, event_end, share_end] = self.ends;
-        let share = self.texts.get(usize::from(event_end)..usize::from(share_end))?;
-        let sharer = self.texts.get(usize::from(share_end)..)?;
-        (!share.is_empty()).then_some((share, sharer))
+        self.texts.get(usize::from(self.id_end)..).unwrap_or_default()
     }
 }
 
@@ -163,15 +166,13 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        let via = Via { share_id: "share".into(), sharer_id: "王".into() };
-        let names = Names::new("李", "event", Some(&via));
-        assert_eq!((names.id(), names.first_event_id(), names.via()), ("李", "event", Some(("share", "王"))));
-        let bare = Names::new("李", "other", None);
-        assert_eq!((bare.id(), bare.first_event_id(), bare.via()), ("李", "other", None));
+        let names = Names::new("李", "event");
+        assert_eq!((names.id(), names.first_event_id()), ("李", "event"));
+        assert_eq!(Names::new("李", "").id(), "李");
     }
 
     #[test]
     fn a_customer_is_small() {
-        assert!(size_of::<Customer>() <= 160, "{}", size_of::<Customer>());
+        assert!(size_of::<Customer>() <= 168, "{}", size_of::<Customer>());
     }
 }

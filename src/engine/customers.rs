@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 
 use super::brands::BrandId;
 use super::customer::{Customer, LastTimes, Names, Place};
+use super::graph::Link;
 use super::history::DayBefore;
 use super::ids::{RememberedId, Seen};
 use super::slab::{Slab, Slot, SlotIndex};
@@ -20,6 +21,8 @@ pub(super) struct Customers {
     pub(super) to_be_served: Vec<Slot>,
     /// Their days that wait to be served.
     pub(super) days_to_be_served: Vec<(Slot, Day)>,
+    referrals_to_be_served: Vec<Slot>,
+    subtrees_to_be_served: Vec<Slot>,
     /// Customers whose state waits for the next cut.
     pub(super) to_be_cut: Vec<Slot>,
     /// Chunks of ids that wait for the next cut.
@@ -46,6 +49,8 @@ impl Customers {
             hasher: foldhash::quality::FixedState::default(),
             to_be_served: Vec::new(),
             days_to_be_served: Vec::new(),
+            referrals_to_be_served: Vec::new(),
+            subtrees_to_be_served: Vec::new(),
             to_be_cut: Vec::new(),
             chunks_to_be_cut: Vec::new(),
             heap_bytes: 0,
@@ -104,14 +109,15 @@ impl Customers {
         before
     }
 
-    /// Judges whether a new event is the customer's first one.
-    pub(super) fn settle_first(&mut self, slot: Slot, event: &Event<'_>, place: Place) -> FirstEvent {
+    /// Judges whether a new event, with this via, is the customer's first one.
+    pub(super) fn settle_first(&mut self, slot: Slot, event: &Event<'_>, place: Place, link: Link) -> FirstEvent {
         if !self.slab[slot].is_first(event) {
             return FirstEvent::Stays;
         }
         self.change(slot, |customer| {
             let old = std::mem::replace(&mut customer.first, place);
-            customer.names = Names::new(&event.customer_id, &event.event_id, event.via.as_ref());
+            customer.names = Names::new(&event.customer_id, &event.event_id);
+            customer.link = link;
             if old.is_known() { FirstEvent::MovesFrom(old) } else { FirstEvent::Appears }
         })
     }
@@ -126,25 +132,39 @@ impl Customers {
         if new_marks & Customer::TO_BE_CUT != 0 {
             self.to_be_cut.push(slot);
         }
+        if new_marks & Customer::REFERRAL_TO_BE_SERVED != 0 {
+            self.referrals_to_be_served.push(slot);
+        }
+        if new_marks & Customer::SUBTREE_TO_BE_SERVED != 0 {
+            self.subtrees_to_be_served.push(slot);
+        }
+    }
+
+    /// Customers with one of the graph's two marks; none has it afterwards.
+    pub(super) fn take_marked(&mut self, mark: u8) -> Vec<Slot> {
+        let list = if mark == Customer::REFERRAL_TO_BE_SERVED { &mut self.referrals_to_be_served } else { &mut self.subtrees_to_be_served };
+        let slots = std::mem::take(list);
+        for slot in &slots {
+            self.slab[*slot].flags &= !mark;
+        }
+        slots
     }
 
     pub(super) fn mark_all_for_serving(&mut self) {
         for slot in 0..self.slab.slots() {
-            if !self.slab[slot].first.is_known() {
-                continue;
-            }
             self.mark(slot, Customer::TO_BE_SERVED);
             let days = self.slab[slot].history.mark_all();
             self.days_to_be_served.extend(days.into_iter().map(|day| (slot, day)));
         }
     }
 
-    /// Forgets what no accepted event can reach: ids before `limit_ms`, days before `first_kept`.
-    pub(super) fn forget(&mut self, slot: Slot, limit_ms: i64, first_kept: Day) {
+    /// Forgets what no accepted event can reach: ids before `limit_ms`, days before `first_kept`; and the dimensions of a first event
+    /// before `cells_limit_ms`, whose cells nothing corrects any more.
+    pub(super) fn forget(&mut self, slot: Slot, limit_ms: i64, first_kept: Day, cells_limit_ms: i64) {
         let (is_changed, chunks) = self.change(slot, |customer| {
             let forgotten = customer.ids.forget_before(limit_ms);
             let is_folded = customer.history.fold_before(first_kept);
-            let loses_place = customer.first.time_ms < limit_ms && customer.first.has_dimensions();
+            let loses_place = customer.first.time_ms < cells_limit_ms && customer.first.has_dimensions();
             if loses_place {
                 customer.first = customer.first.without_dimensions();
             }
@@ -165,7 +185,7 @@ impl Customers {
     }
 
     pub(super) fn dirty_rows(&self) -> usize {
-        self.to_be_served.len() + self.days_to_be_served.len()
+        self.to_be_served.len() + self.days_to_be_served.len() + self.referrals_to_be_served.len()
     }
 
     pub(super) fn dirty_state(&self) -> usize {

@@ -4,6 +4,7 @@ use super::Engine;
 use super::brands::Brands;
 use super::cells::{Cell, CellKey};
 use super::customer::Customer;
+use super::graph::Link;
 use super::ids::{Ids, MOST_CHUNKS};
 use super::kind::{KeyReader, KeyWriter, Live, StateKind, StateRow, row_hash};
 use super::payload;
@@ -56,10 +57,10 @@ pub enum RestoreError {
 
 /// A row under restoration: what its errors name.
 #[derive(Clone, Copy)]
-struct Stored<'a> {
+pub(super) struct Stored<'a> {
     kind: StateKind,
-    key: &'a [u8],
-    payload: &'a [u8],
+    pub(super) key: &'a [u8],
+    pub(super) payload: &'a [u8],
 }
 
 impl Stored<'_> {
@@ -67,23 +68,23 @@ impl Stored<'_> {
         self.key.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn bad_key(&self) -> RestoreError {
+    pub(super) fn bad_key(&self) -> RestoreError {
         RestoreError::Key { kind: self.kind.name(), key: self.key_text() }
     }
 
-    fn bad_payload(&self, source: prost::DecodeError) -> RestoreError {
+    pub(super) fn bad_payload(&self, source: prost::DecodeError) -> RestoreError {
         RestoreError::Payload { kind: self.kind.name(), key: self.key_text(), source }
     }
 
-    fn bad_value(&self, what: &'static str) -> RestoreError {
+    pub(super) fn bad_value(&self, what: &'static str) -> RestoreError {
         RestoreError::Value { kind: self.kind.name(), key: self.key_text(), what }
     }
 
-    fn twice(&self) -> RestoreError {
+    pub(super) fn twice(&self) -> RestoreError {
         RestoreError::Twice { kind: self.kind.name(), key: self.key_text() }
     }
 
-    fn hash(&self) -> std::num::NonZeroU64 {
+    pub(super) fn hash(&self) -> std::num::NonZeroU64 {
         row_hash(self.kind as u8, self.key, self.payload)
     }
 }
@@ -92,7 +93,7 @@ impl Engine {
     /// Keys that wait for the next cut.
     pub fn dirty_state(&self) -> usize {
         let cells = [&self.minute_cells, &self.day_cells, &self.active_days];
-        self.customers.dirty_state() + cells.iter().map(|cells| cells.dirty_state()).sum::<usize>()
+        self.customers.dirty_state() + self.graph.dirty_state() + cells.iter().map(|cells| cells.dirty_state()).sum::<usize>()
     }
 
     /// Adds a row for every key that changed since the last cut. Each key at most once.
@@ -103,6 +104,7 @@ impl Engine {
         for (kind, cells) in [(StateKind::MinuteCell, minute_cells), (StateKind::DayCell, day_cells), (StateKind::ActiveDay, active_days)] {
             cells.cut(|cell| out.extend(cut_cell(kind, cell, brands, symbols, live)));
         }
+        self.cut_graph(out);
     }
 
     fn cut_chunks(&mut self, out: &mut Vec<StateRow>) {
@@ -123,12 +125,12 @@ impl Engine {
     }
 
     fn cut_customers(&mut self, out: &mut Vec<StateRow>) {
-        let Engine { brands, symbols, customers, live, .. } = self;
+        let Engine { brands, symbols, customers, graph, live, .. } = self;
         for slot in std::mem::take(&mut customers.to_be_cut) {
             let row = customers.change(slot, |customer| {
                 customer.flags &= !Customer::TO_BE_CUT;
                 let key = KeyWriter::default().text(brands.name(customer.brand)).text(customer.names.id()).finish();
-                let payload = payload::encode_customer(customer, symbols);
+                let payload = payload::encode_customer(customer, graph.names(customer.link), symbols);
                 state_row(StateKind::Customer, key, Some(payload), &mut customer.stored, live)
             });
             out.extend(row);
@@ -144,6 +146,11 @@ impl Engine {
             StateKind::Customer => self.restore_customer(stored),
             StateKind::MoreIds => self.restore_chunk(stored),
             StateKind::MinuteCell | StateKind::DayCell | StateKind::ActiveDay => self.restore_cell(stored),
+            StateKind::OutboundVisit => self.restore_outbound_visit(stored),
+            StateKind::InboundVisit => self.restore_inbound_visit(stored),
+            StateKind::InboundReferral => self.restore_inbound_referral(stored),
+            StateKind::Share => self.restore_share(stored),
+            StateKind::ChildShare => self.restore_child_share(stored),
         }
     }
 
@@ -158,8 +165,11 @@ impl Engine {
         if self.customers.get(slot).stored.is_some() {
             return Err(stored.twice());
         }
+        let link = known.via.map_or(Link::NONE, |via| self.graph.link(brand_id, &via.share_id, &via.sharer_id));
         let live = &mut self.live;
         self.customers.change(slot, |customer| {
+            customer.link = link;
+            customer.appeared_ms = known.appeared_ms;
             customer.names = known.names;
             customer.first = known.first;
             customer.last = known.last;
@@ -244,7 +254,7 @@ fn write_cell_key(kind: StateKind, key: &CellKey, brands: &Brands, symbols: &Sym
 }
 
 /// The row of a key that changed: its payload, or its deletion if it was stored; nothing for a key that came and went between cuts.
-fn state_row(
+pub(super) fn state_row(
     kind: StateKind,
     key: Vec<u8>,
     payload: Option<Vec<u8>>,

@@ -1,14 +1,15 @@
-//! What a customer did, day by day, packed: one short entry a day, and one for all days that are no longer kept apart.
+//! What a customer did, day by day, packed: one short entry a day; and of the days that are no longer kept apart one entry for each
+//! month with orders or refunds, and one for all other days.
 //!
-//! Promises that folding days never changes the total. Most customers have one day; it costs them some ten bytes.
+//! Promises that folding days changes neither the total nor any month's money. Most customers have one day; it costs them some ten bytes.
 
 use smallvec::SmallVec;
 
 use super::packed::Packed;
-use crate::model::{Day, Measure, Sums};
+use crate::model::{Day, Measure, Month, Sums, TimeZone};
 
-/// Entries, ascending by day: length of the packed sums (1 byte), flags (1), day (2, little endian), packed sums. The entry of the
-/// folded days comes first.
+/// Entries, ascending by day: length of the packed sums (1 byte), flags (1), day (2, little endian), packed sums. The entries of the
+/// folded days come first, by month; that of the days without money has month 0.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History(SmallVec<[u8; 16]>);
 
@@ -41,6 +42,14 @@ impl Entry<'_> {
     fn is_folded(&self) -> bool {
         self.flags & FOLDED != 0
     }
+
+    fn month(&self) -> Month {
+        if self.is_folded() { self.day } else { TimeZone::month_of(self.day) }
+    }
+}
+
+fn has_money(sums: &Sums) -> bool {
+    sums.get(Measure::Orders) > 0 || sums.get(Measure::Refunds) > 0
 }
 
 impl History {
@@ -67,9 +76,14 @@ impl History {
         total
     }
 
-    /// The sums of the folded days; `Active` is their number.
-    pub(super) fn folded(&self) -> Option<Sums> {
-        self.entries().find(Entry::is_folded).map(|entry| Packed::read(entry.packed))
+    /// The sums of the folded days by month, ascending; month 0 = days without money. `Active` is the number of days.
+    pub(super) fn folded(&self) -> impl Iterator<Item = (Month, Sums)> {
+        self.entries().filter(Entry::is_folded).map(|entry| (entry.day, Packed::read(entry.packed)))
+    }
+
+    /// Orders and money by month: in any order, a month more than once.
+    pub(super) fn months(&self) -> impl Iterator<Item = (Month, Sums)> {
+        self.entries().map(|entry| (entry.month(), Packed::read(entry.packed))).filter(|(_, sums)| has_money(sums))
     }
 
     /// The days that are kept apart, ascending.
@@ -108,28 +122,39 @@ impl History {
         if !self.entries().any(|entry| is_foldable(&entry)) {
             return false;
         }
-        let mut folded = Sums::default();
+        let mut folded: SmallVec<[(Month, Sums); 2]> = SmallVec::new();
         let mut rest: SmallVec<[u8; 16]> = SmallVec::new();
         for entry in self.entries() {
-            if is_foldable(&entry) {
-                folded.add(Measure::Active, 1);
-            } else if !entry.is_folded() {
+            if !entry.is_folded() && !is_foldable(&entry) {
                 rest.extend_from_slice(self.0.get(entry.offset..entry.offset + entry.length()).unwrap_or_default());
                 continue;
             }
-            folded.add_all(&Packed::read(entry.packed));
+            let mut sums = Packed::read(entry.packed);
+            if !entry.is_folded() {
+                sums.add(Measure::Active, 1);
+            }
+            let month = if has_money(&sums) { entry.month() } else { 0 };
+            match folded.binary_search_by_key(&month, |(known, _)| *known) {
+                Ok(place) => folded.iter_mut().skip(place).take(1).for_each(|(_, known)| known.add_all(&sums)),
+                Err(place) => folded.insert(place, (month, sums)),
+            }
         }
-        self.0 = rest;
-        self.write(0, 0, FOLDED, 0, &folded);
+        *self = History::of_folded(folded.into_iter());
+        self.0.extend_from_slice(&rest);
         true
     }
 
-    /// Builds a history from the folded sums and the days, in any order.
-    pub(super) fn restore(folded: Option<Sums>, days: impl Iterator<Item = (Day, Sums)>) -> Self {
+    fn of_folded(months: impl Iterator<Item = (Month, Sums)>) -> Self {
         let mut history = History::default();
-        if let Some(sums) = folded {
-            history.write(0, 0, FOLDED, 0, &sums);
+        for (month, sums) in months {
+            history.write(history.0.len(), 0, FOLDED, month, &sums);
         }
+        history
+    }
+
+    /// Builds a history from the folded sums, by ascending month, and the days, in any order.
+    pub(super) fn restore(folded: impl Iterator<Item = (Month, Sums)>, days: impl Iterator<Item = (Day, Sums)>) -> Self {
+        let mut history = History::of_folded(folded);
         for (day, sums) in days {
             history.add(day, &sums);
             history.take_served(day);
@@ -224,6 +249,41 @@ mod tests {
         assert!(history.take_served(20).is_none());
         let again = History::restore(history.folded(), history.days());
         assert_eq!((again.total(), again.days().count()), (total, 2));
+    }
+
+    #[test]
+    fn folding_keeps_the_money_of_each_month() {
+        let by_month = |history: &History| {
+            let mut months = std::collections::BTreeMap::<Month, [u64; 3]>::new();
+            for (month, sums) in history.months() {
+                let known = months.entry(month).or_default();
+                for (sum, measure) in known.iter_mut().zip([Measure::Orders, Measure::Paid, Measure::Refunded]) {
+                    *sum += sums.get(measure);
+                }
+            }
+            months
+        };
+        let mut history = History::default();
+        for day in 0..120_u16 {
+            let mut amounts = sums(Measure::Scans, 1);
+            if day % 3 == 0 {
+                amounts.add(Measure::Orders, 1);
+                amounts.add(Measure::Paid, day.into());
+            }
+            if day == 100 {
+                amounts = sums(Measure::Refunds, 1);
+                amounts.add(Measure::Refunded, 7);
+            }
+            history.add(day, &amounts);
+            history.take_served(day);
+        }
+        let (total, months) = (history.total(), by_month(&history));
+        assert_eq!(months.keys().copied().collect::<Vec<_>>(), [0, 31, 59, 90]);
+        for first_kept in [20, 50, 101, 200] {
+            assert!(history.fold_before(first_kept));
+            assert_eq!((history.total(), by_month(&history)), (total, months.clone()), "{first_kept}");
+        }
+        assert_eq!(history.folded().count(), 4, "january 1970 and the days without money share an entry");
     }
 
     #[test]

@@ -21,12 +21,32 @@ pub enum StateKind {
     DayCell = 4,
     /// Key: brand, day. `SumsState`: customers by what they did that day.
     ActiveDay = 5,
+    /// Key: brand, visitor, share, sharer. `OutboundVisitState`.
+    OutboundVisit = 6,
+    /// Key: brand, share, sharer, visitor. `InboundVisitState`.
+    InboundVisit = 7,
+    /// Key: brand, sharer, child. `InboundReferralState`.
+    InboundReferral = 8,
+    /// Key: brand, sharer, share. `ShareState`.
+    Share = 9,
+    /// Key: brand, parent share, parent sharer, child share, child sharer. `ChildShareState`.
+    ChildShare = 10,
 }
 
 impl StateKind {
     /// All kinds, in their order.
-    pub const ALL: [StateKind; 5] =
-        [StateKind::Customer, StateKind::MoreIds, StateKind::MinuteCell, StateKind::DayCell, StateKind::ActiveDay];
+    pub const ALL: [StateKind; 10] = [
+        StateKind::Customer,
+        StateKind::MoreIds,
+        StateKind::MinuteCell,
+        StateKind::DayCell,
+        StateKind::ActiveDay,
+        StateKind::OutboundVisit,
+        StateKind::InboundVisit,
+        StateKind::InboundReferral,
+        StateKind::Share,
+        StateKind::ChildShare,
+    ];
 
     /// The label in `onecode_state_keys{kind}`.
     pub fn name(self) -> &'static str {
@@ -36,6 +56,11 @@ impl StateKind {
             StateKind::MinuteCell => "minute_cell",
             StateKind::DayCell => "day_cell",
             StateKind::ActiveDay => "active_day",
+            StateKind::OutboundVisit => "outbound_visit",
+            StateKind::InboundVisit => "inbound_visit",
+            StateKind::InboundReferral => "inbound_referral",
+            StateKind::Share => "share",
+            StateKind::ChildShare => "child_share",
         }
     }
 

@@ -11,6 +11,7 @@ mod cells;
 mod customer;
 mod customers;
 mod cut;
+mod graph;
 mod history;
 mod ids;
 mod kind;
@@ -25,11 +26,13 @@ use brands::{BrandId, Brands};
 use cells::{CellKey, Cells};
 use customer::{LastTimes, Place};
 use customers::{Customers, FirstEvent};
+use graph::{Graph, Link};
 use ids::{RememberedId, Seen};
 use sweep::Sweep;
 use symbols::Symbols;
 
 pub use cut::RestoreError;
+pub use graph::ContributionError;
 pub use kind::{Live, StateKind, StateRow, row_hash};
 
 pub use crate::rows::ServingRows;
@@ -47,6 +50,8 @@ pub struct Settings {
     pub forget: ForgetRule,
     /// Always true but in tests of the tests: an event that is remembered is not counted again.
     pub recognises_repeats: bool,
+    /// How deep subtrees and cascades reach, 1 or more.
+    pub levels: u8,
 }
 
 /// When state goes that no accepted event can reach any more.
@@ -101,7 +106,10 @@ pub struct Engine {
     minute_cells: Cells,
     day_cells: Cells,
     active_days: Cells,
+    graph: Graph,
     horizon_ms: i64,
+    /// No contribution that is still to come tells of an event before this.
+    reach_ms: i64,
     sweep: Sweep,
     recognises_repeats: bool,
     live: Live,
@@ -122,7 +130,9 @@ impl Engine {
             minute_cells: Cells::new(),
             day_cells: Cells::new(),
             active_days: Cells::new(),
+            graph: Graph::new(settings.levels),
             horizon_ms: 0,
+            reach_ms: 0,
             sweep: Sweep::new(settings.forget),
             recognises_repeats: settings.recognises_repeats,
             live: Live::default(),
@@ -148,8 +158,10 @@ impl Engine {
         let amounts = amounts_of(event);
         let day = self.brands.zone(brand).day(event.time_ms);
         let day_before = self.customers.add(slot, day, &amounts, &times_of(event));
-        let first_event = self.customers.settle_first(slot, event, place);
-        self.count_in_cells(brand, &place, &amounts, first_event);
+        let link = event.counted_via().map_or(Link::NONE, |via| self.graph.link(brand, &via.share_id, &via.sharer_id));
+        let (edge_before, link_before) = (self.edge(slot), self.customers.get(slot).link);
+        let first_event = self.customers.settle_first(slot, event, place, link);
+        self.count_in_cells(brand, &place, &amounts, first_event, [edge_before.is_some(), self.edge(slot).is_some()]);
         self.active_days.change(CellKey::of_day(brand, day), |customers| {
             if day_before.is_new {
                 customers.add(Measure::Active, 1);
@@ -160,6 +172,7 @@ impl Engine {
                 }
             }
         });
+        self.note_own_event(slot, event, &amounts, link, (first_event, link_before));
         Applied::Applied
     }
 
@@ -173,6 +186,12 @@ impl Engine {
         self.horizon_ms = self.horizon_ms.max(horizon_ms);
     }
 
+    /// No contribution that is still to come tells of an event before this, Unix milliseconds: raises it; a lower one is ignored. Cells
+    /// are kept until both this and the horizon have passed them.
+    pub fn raise_reach(&mut self, reach_ms: i64) {
+        self.reach_ms = self.reach_ms.max(reach_ms);
+    }
+
     /// What a checkpoint must add up to, as of the last cut or after restoring.
     pub fn live(&self) -> Live {
         self.live
@@ -180,29 +199,50 @@ impl Engine {
 
     /// Number of keys a kind.
     pub fn keys(&self) -> Keys {
-        Keys([self.customers.len(), self.live_chunks, self.minute_cells.len(), self.day_cells.len(), self.active_days.len()])
+        let [outbound_visits, inbound_visits, inbound_referrals, shares, child_shares] = self.graph.keys();
+        Keys([
+            self.customers.len(),
+            self.live_chunks,
+            self.minute_cells.len(),
+            self.day_cells.len(),
+            self.active_days.len(),
+            outbound_visits,
+            inbound_visits,
+            inbound_referrals,
+            shares,
+            child_shares,
+        ])
     }
 
     /// Bytes of memory, nearly: what the state has allocated, without the allocator's own overhead.
     pub fn state_bytes(&self) -> usize {
         let cells = [&self.minute_cells, &self.day_cells, &self.active_days];
         let cell_bytes: usize = cells.iter().map(|cells| cells.allocated_bytes()).sum();
-        self.customers.allocated_bytes() + cell_bytes + self.symbols.allocated_bytes()
+        self.customers.allocated_bytes() + self.graph.allocated_bytes() + cell_bytes + self.symbols.allocated_bytes()
     }
 
-    /// Counts an event in its cells, and a new customer in those of its first event.
-    fn count_in_cells(&mut self, brand: BrandId, place: &Place, amounts: &Sums, first_event: FirstEvent) {
+    /// Counts an event in its cells, and a new customer in those of its first event. `is_referred`: whether somebody brought the
+    /// customer, before the event and after it.
+    fn count_in_cells(&mut self, brand: BrandId, place: &Place, amounts: &Sums, first_event: FirstEvent, is_referred: [bool; 2]) {
         let zone = self.brands.zone(brand);
+        let [was_referred, is_now_referred] = is_referred;
         let mut added = *amounts;
         added.set(Measure::Joins, 0);
         if !matches!(first_event, FirstEvent::Stays) {
             added.add(Measure::NewCustomers, 1);
+            added.add(Measure::ReferredCustomers, is_now_referred.into());
         }
         self.minute_cells.change(place.minute_cell(brand), |sums| sums.add_all(&added));
         self.day_cells.change(place.day_cell(brand, zone), |sums| sums.add_all(&added));
         if let FirstEvent::MovesFrom(old_place) = first_event {
-            self.minute_cells.change(old_place.minute_cell(brand), |sums| sums.take_one(Measure::NewCustomers));
-            self.day_cells.change(old_place.day_cell(brand, zone), |sums| sums.take_one(Measure::NewCustomers));
+            let take_back = |sums: &mut Sums| {
+                sums.take_one(Measure::NewCustomers);
+                if was_referred {
+                    sums.take_one(Measure::ReferredCustomers);
+                }
+            };
+            self.minute_cells.change(old_place.minute_cell(brand), take_back);
+            self.day_cells.change(old_place.day_cell(brand, zone), take_back);
         }
     }
 

@@ -8,7 +8,7 @@ use super::customer::{Customer, LastTimes, Names, Place};
 use super::history::History;
 use super::ids::{CHUNK, RememberedId};
 use super::symbols::Symbols;
-use crate::model::{Day, EventKind, Measure, Sums, Via};
+use crate::model::{Day, EventKind, Measure, Sums};
 use crate::pb;
 
 /// The payload of a cell.
@@ -31,14 +31,14 @@ pub(super) fn decode_ids(payload: &[u8]) -> Result<Option<Vec<RememberedId>>, pr
     Ok(ids_from_state(&pb::RememberedIdsState::decode(payload)?).filter(|ids| ids.len() <= CHUNK))
 }
 
-/// The payload of a customer.
-pub(super) fn encode_customer(customer: &Customer, symbols: &Symbols) -> Vec<u8> {
+/// The payload of a customer; `via` is the first event's: share and sharer.
+pub(super) fn encode_customer(customer: &Customer, via: Option<(&str, &str)>, symbols: &Symbols) -> Vec<u8> {
     let first = &customer.first;
     let first_event = first.is_known().then(|| pb::FirstEventState {
         time_ms: first.time_ms,
         event_id: customer.names.first_event_id().to_owned(),
         kind: first.kind as u32,
-        via: customer.names.via().map(|(share, sharer)| pb::Via { share_id: share.to_owned(), sharer_id: sharer.to_owned() }),
+        via: via.map(|(share, sharer)| pb::Via { share_id: share.to_owned(), sharer_id: sharer.to_owned() }),
         campaign: symbols.text(first.campaign).to_owned(),
         sku: symbols.text(first.sku).to_owned(),
         channel: symbols.text(first.channel).to_owned(),
@@ -51,9 +51,11 @@ pub(super) fn encode_customer(customer: &Customer, symbols: &Symbols) -> Vec<u8>
         last_scan_ms: customer.last.scan_ms,
         last_purchase_ms: customer.last.purchase_ms,
         last_share_ms: customer.last.share_ms,
-        before: customer.history.folded().map(|sums| sums_to_state(&sums)),
-        days: customer.history.days().map(|(day, sums)| pb::DayState { day: day.into(), sums: Some(sums_to_state(&sums)) }).collect(),
+        before: customer.history.folded().find(|(month, _)| *month == 0).map(|(_, sums)| sums_to_state(&sums)),
+        months: customer.history.folded().filter(|(month, _)| *month > 0).map(|(month, sums)| day_to_state(month, &sums)).collect(),
+        days: customer.history.days().map(|(day, sums)| day_to_state(day, &sums)).collect(),
         ids: (!inline_ids.is_empty()).then(|| ids_to_state(inline_ids)),
+        appeared_ms: customer.appeared_ms,
     };
     state.encode_to_vec()
 }
@@ -65,6 +67,9 @@ pub(super) struct StoredCustomer {
     pub(super) last: LastTimes,
     pub(super) history: History,
     pub(super) inline_ids: Vec<RememberedId>,
+    /// Of the first event: share and sharer.
+    pub(super) via: Option<pb::Via>,
+    pub(super) appeared_ms: i64,
 }
 
 /// A customer; the text says what is impossible in it.
@@ -79,17 +84,12 @@ pub(super) fn decode_customer(
 
 fn read_customer(id: &str, state: pb::CustomerState, symbols: &mut Symbols) -> Result<StoredCustomer, &'static str> {
     let (names, first) = match &state.first {
-        None => (Names::new(id, "", None), Place::NONE),
+        None => (Names::new(id, ""), Place::NONE),
         Some(first) => read_first(id, first, symbols)?,
     };
-    let mut days = Vec::with_capacity(state.days.len());
-    for day_state in &state.days {
-        let day = Day::try_from(day_state.day).map_err(|_| "a day out of range")?;
-        days.push((day, sums_from_state(day_state.sums.as_ref().unwrap_or(&pb::SumsState::default()))));
-    }
-    if !days.is_sorted_by(|(earlier, _), (later, _)| earlier < later) {
-        return Err("days that do not ascend");
-    }
+    let days = read_days(&state.days)?;
+    let before = state.before.as_ref().map(|sums| (0, sums_from_state(sums)));
+    let folded = before.into_iter().chain(read_days(&state.months)?);
     let inline_ids = ids_from_state(&state.ids.unwrap_or_default()).ok_or("remembered ids of unequal lengths")?;
     let last = LastTimes {
         event_ms: state.last_event_ms,
@@ -97,8 +97,25 @@ fn read_customer(id: &str, state: pb::CustomerState, symbols: &mut Symbols) -> R
         purchase_ms: state.last_purchase_ms,
         share_ms: state.last_share_ms,
     };
-    let history = History::restore(state.before.as_ref().map(sums_from_state), days.into_iter());
-    Ok(StoredCustomer { names, first, last, history, inline_ids })
+    let history = History::restore(folded, days.into_iter());
+    let via = state.first.and_then(|known| known.via);
+    Ok(StoredCustomer { names, first, last, history, inline_ids, via, appeared_ms: state.appeared_ms })
+}
+
+fn read_days(states: &[pb::DayState]) -> Result<Vec<(Day, Sums)>, &'static str> {
+    let mut days = Vec::with_capacity(states.len());
+    for state in states {
+        let day = Day::try_from(state.day).map_err(|_| "a day out of range")?;
+        days.push((day, sums_from_state(state.sums.as_ref().unwrap_or(&pb::SumsState::default()))));
+    }
+    if !days.is_sorted_by(|(earlier, _), (later, _)| earlier < later) {
+        return Err("days that do not ascend");
+    }
+    Ok(days)
+}
+
+fn day_to_state(day: Day, sums: &Sums) -> pb::DayState {
+    pb::DayState { day: day.into(), sums: Some(sums_to_state(sums)) }
 }
 
 fn read_first(id: &str, first: &pb::FirstEventState, symbols: &mut Symbols) -> Result<(Names, Place), &'static str> {
@@ -114,8 +131,7 @@ fn read_first(id: &str, first: &pb::FirstEventState, symbols: &mut Symbols) -> R
         region: first.region,
         kind,
     };
-    let via = first.via.as_ref().map(|known| Via { share_id: (&known.share_id).into(), sharer_id: (&known.sharer_id).into() });
-    Ok((Names::new(id, &first.event_id, via.as_ref()), place))
+    Ok((Names::new(id, &first.event_id), place))
 }
 
 fn ids_to_state(ids: &[RememberedId]) -> pb::RememberedIdsState {

@@ -5,13 +5,13 @@ use super::cells::CellKey;
 use super::customer::Customer;
 use crate::model::{Day, Version};
 use crate::rows::ServingRows;
-use crate::rows::serving::{CellRow, CustomerGraph, CustomerRow};
+use crate::rows::serving::{CellRow, CustomerRow};
 
 impl Engine {
     /// Rows that wait to be served.
     pub fn dirty_rows(&self) -> usize {
         let cells = [&self.minute_cells, &self.day_cells, &self.active_days];
-        self.customers.dirty_rows() + cells.iter().map(|cells| cells.dirty_rows()).sum::<usize>()
+        self.customers.dirty_rows() + self.graph.dirty_rows() + cells.iter().map(|cells| cells.dirty_rows()).sum::<usize>()
     }
 
     /// Adds the rows of every key touched since the last drain. A drain that has rows needs a version above that of the one before.
@@ -23,6 +23,7 @@ impl Engine {
         self.last_version = Some(version);
         self.drain_customers(version, out);
         self.drain_cells(version, out);
+        self.drain_graph(version, out);
     }
 
     /// Makes every row of the state wait to be served.
@@ -31,6 +32,7 @@ impl Engine {
         for cells in [&mut self.minute_cells, &mut self.day_cells, &mut self.active_days] {
             cells.mark_all_for_serving();
         }
+        self.mark_graph_for_serving();
     }
 
     fn drain_customers(&mut self, version: Version, out: &mut ServingRows) {
@@ -52,7 +54,7 @@ impl Engine {
                 last_purchase_ms: customer.last.purchase_ms,
                 last_share_ms: customer.last.share_ms,
                 sums: customer.history.total(),
-                graph: CustomerGraph::default(),
+                graph: self.graph_columns(customer, self.edge(slot).and_then(|edge| self.graph.names(edge))),
             };
             out.push_customer(&row, version);
         }

@@ -21,6 +21,12 @@ pub(super) struct Slab<T> {
     free: Vec<Slot>,
 }
 
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Slab::new()
+    }
+}
+
 impl<T> Slab<T> {
     pub(super) fn new() -> Self {
         Slab { pages: Vec::new(), free: Vec::new() }
@@ -86,6 +92,12 @@ const SHARDS: usize = 64;
 #[derive(Debug)]
 pub(super) struct SlotIndex {
     shards: Vec<HashTable<Slot>>,
+}
+
+impl Default for SlotIndex {
+    fn default() -> Self {
+        SlotIndex::new()
+    }
 }
 
 impl SlotIndex {

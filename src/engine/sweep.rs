@@ -3,6 +3,7 @@
 //! A pass goes over all customers and cells once, for one limit below the horizon. Everything is judged by whole days of the
 //! brand, so that a customer or cell changes at most once a day for being old. Ends by dropping texts that nobody holds.
 
+use super::brands::BrandId;
 use super::cells::{CellKey, Cells};
 use super::slab::Slot;
 use super::{Engine, ForgetRule};
@@ -16,6 +17,8 @@ pub(super) struct Sweep {
     rule: ForgetRule,
     /// Of the pass under way or the last one.
     limit_ms: i64,
+    /// The same for cells, which corrections by other tasks may reach for longer.
+    cells_limit_ms: i64,
     /// Where the pass under way continues.
     next: Option<(Part, Slot)>,
 }
@@ -30,7 +33,7 @@ enum Part {
 
 impl Sweep {
     pub(super) fn new(rule: ForgetRule) -> Self {
-        Sweep { rule, limit_ms: 0, next: None }
+        Sweep { rule, limit_ms: 0, cells_limit_ms: 0, next: None }
     }
 }
 
@@ -46,10 +49,12 @@ impl Engine {
     pub fn sweep(&mut self, most_keys: usize) -> usize {
         if self.sweep.next.is_none() {
             let limit_ms = self.horizon_ms - self.sweep.rule.slack_ms;
-            if limit_ms < self.sweep.limit_ms + self.sweep.rule.pass_step_ms.max(1) {
+            let cells_limit_ms = self.horizon_ms.min(self.reach_ms) - self.sweep.rule.slack_ms;
+            let step_ms = self.sweep.rule.pass_step_ms.max(1);
+            if limit_ms < self.sweep.limit_ms + step_ms && cells_limit_ms < self.sweep.cells_limit_ms + step_ms {
                 return 0;
             }
-            self.sweep.limit_ms = limit_ms;
+            (self.sweep.limit_ms, self.sweep.cells_limit_ms) = (limit_ms, cells_limit_ms);
             self.sweep.next = Some((Part::Customers, 0));
             self.symbols.begin_pass();
         }
@@ -91,22 +96,30 @@ impl Engine {
         Some((next, 0))
     }
 
+    /// Whether cells of this moment are still in the state, so that a correction may reach them.
+    pub(super) fn are_cells_kept(&self, brand: BrandId, time_ms: i64) -> bool {
+        let limit_ms = self.sweep.cells_limit_ms.max(self.horizon_ms.min(self.reach_ms) - self.sweep.rule.slack_ms);
+        time_ms >= limit_ms.max(first_kept_day(self.brands.zone(brand), limit_ms).1)
+    }
+
     fn sweep_slot(&mut self, part: Part, slot: Slot) {
-        let limit_ms = self.sweep.limit_ms;
+        let (limit_ms, cells_limit_ms) = (self.sweep.limit_ms, self.sweep.cells_limit_ms);
         let brands = &self.brands;
-        let is_old_minute = |key: &CellKey| (i64::from(key.bucket) + 1) * MS_PER_MINUTE <= limit_ms;
-        let is_old_day = |key: &CellKey| key.bucket < u32::from(first_kept_day(brands.zone(key.brand), limit_ms).0);
+        let is_old_minute = |key: &CellKey| (i64::from(key.bucket) + 1) * MS_PER_MINUTE <= cells_limit_ms;
+        let is_old_day =
+            |limit_ms: i64| move |key: &CellKey| key.bucket < u32::from(first_kept_day(brands.zone(key.brand), limit_ms).0);
         let sweep_cell = |cells: &mut Cells, is_old: &dyn Fn(&CellKey) -> bool| cells.sweep(slot, is_old);
         let kept = match part {
             Part::Customers => {
                 let (first_kept, day_begin_ms) = first_kept_day(brands.zone(self.customers.get(slot).brand), limit_ms);
-                self.customers.forget(slot, day_begin_ms, first_kept);
+                let cells_begin_ms = first_kept_day(brands.zone(self.customers.get(slot).brand), cells_limit_ms).1;
+                self.customers.forget(slot, day_begin_ms, first_kept, cells_begin_ms);
                 let first = &self.customers.get(slot).first;
                 Some([first.campaign, first.sku, first.channel])
             }
             Part::MinuteCells => sweep_cell(&mut self.minute_cells, &is_old_minute).map(CellKey::symbols),
-            Part::DayCells => sweep_cell(&mut self.day_cells, &is_old_day).map(CellKey::symbols),
-            Part::ActiveDays => sweep_cell(&mut self.active_days, &is_old_day).map(CellKey::symbols),
+            Part::DayCells => sweep_cell(&mut self.day_cells, &is_old_day(cells_limit_ms)).map(CellKey::symbols),
+            Part::ActiveDays => sweep_cell(&mut self.active_days, &is_old_day(limit_ms)).map(CellKey::symbols),
         };
         for symbol in kept.into_iter().flatten() {
             self.symbols.keep(symbol);

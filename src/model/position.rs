@@ -39,4 +39,9 @@ impl Version {
         debug_assert!(sequence < 1 << Self::SEQUENCE_BITS && generation < 1 << (64 - Self::SEQUENCE_BITS));
         Version(generation << Self::SEQUENCE_BITS | sequence)
     }
+
+    /// Under which generation it was spoken.
+    pub fn generation(self) -> u64 {
+        self.0 >> Self::SEQUENCE_BITS
+    }
 }

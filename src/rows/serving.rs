@@ -3,7 +3,7 @@
 //! Promises that a value too large for its column is written as the column's largest.
 
 use super::{RowBuffer, Table};
-use crate::model::{Day, Measure, Sums, Version};
+use crate::model::{Day, Measure, Month, Sums, Version};
 
 /// Rows of the serving tables, a buffer a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,28 +13,40 @@ pub struct ServingRows {
     activity_minute: RowBuffer,
     activity_day: RowBuffer,
     active_customers_day: RowBuffer,
+    referrals: RowBuffer,
+    customer_subtrees: RowBuffer,
+    shares: RowBuffer,
+    share_cascades: RowBuffer,
 }
 
 impl ServingRows {
     /// Tables and their rows, in the order of [`Table::ALL`].
-    pub fn tables(&self) -> [(Table, &RowBuffer); 5] {
+    pub fn tables(&self) -> [(Table, &RowBuffer); 9] {
         [
             (Table::Customers, &self.customers),
             (Table::CustomerDays, &self.customer_days),
             (Table::ActivityMinute, &self.activity_minute),
             (Table::ActivityDay, &self.activity_day),
             (Table::ActiveCustomersDay, &self.active_customers_day),
+            (Table::Referrals, &self.referrals),
+            (Table::CustomerSubtrees, &self.customer_subtrees),
+            (Table::Shares, &self.shares),
+            (Table::ShareCascades, &self.share_cascades),
         ]
     }
 
     /// Gives the buffers away.
-    pub fn into_tables(self) -> [(Table, RowBuffer); 5] {
+    pub fn into_tables(self) -> [(Table, RowBuffer); 9] {
         [
             (Table::Customers, self.customers),
             (Table::CustomerDays, self.customer_days),
             (Table::ActivityMinute, self.activity_minute),
             (Table::ActivityDay, self.activity_day),
             (Table::ActiveCustomersDay, self.active_customers_day),
+            (Table::Referrals, self.referrals),
+            (Table::CustomerSubtrees, self.customer_subtrees),
+            (Table::Shares, self.shares),
+            (Table::ShareCascades, self.share_cascades),
         ]
     }
 
@@ -127,6 +139,86 @@ impl ServingRows {
             out.u64(version.0);
         });
     }
+
+    /// Adds a row of `referrals`: share and sharer that brought the customer, and when the customer's first event was.
+    pub fn push_referral(&mut self, brand: &str, child_id: &str, parent: Option<((&str, &str), i64)>, version: Version) {
+        let ((share_id, parent_id), time_ms) = parent.unwrap_or((("", ""), 0));
+        self.referrals.push(|out| {
+            out.string(brand).string(child_id).string(parent_id).string(share_id).i64(time_ms).u64(version.0);
+        });
+    }
+
+    /// Adds a row of `customer_subtrees`: customers, orders, paid, refunded.
+    pub fn push_subtree(&mut self, brand: &str, customer_id: &str, level: u8, month: Month, amounts: [u64; 4], version: Version) {
+        let [customers, orders, paid, refunded] = amounts;
+        self.customer_subtrees.push(|out| {
+            out.string(brand).string(customer_id).u8(level).u16(month).u64(customers).u64(orders);
+            out.i64(clamped(paid)).i64(clamped(refunded)).u64(version.0);
+        });
+    }
+
+    /// Adds a row of `shares`.
+    pub fn push_share(&mut self, row: &ShareRow<'_>, version: Version) {
+        let (parent_share_id, parent_sharer_id) = row.parent;
+        let [visits, new_customers, orders, paid, refunded, reshares] = row.brought;
+        self.shares.push(|out| {
+            out.string(row.brand).string(row.sharer_id).string(row.share_id).string(parent_share_id).string(parent_sharer_id);
+            out.i64(row.time_ms).string(row.campaign).string(row.sku).string(row.channel).u32(row.region).u8(row.rewarded.into());
+            out.u64(visits).u64(row.visitors).u64(new_customers).u64(orders).i64(clamped(paid)).i64(clamped(refunded));
+            out.u64(reshares).u64(version.0);
+        });
+    }
+
+    /// Adds a row of `share_cascades`: shares, visits, new customers, orders, paid, refunded.
+    pub fn push_cascade(&mut self, row: &LevelRow<'_>, amounts: [u64; 6], version: Version) {
+        let [shares, visits, new_customers, orders, paid, refunded] = amounts;
+        self.share_cascades.push(|out| {
+            out.string(row.brand).string(row.sharer_id).string(row.share_id).u8(row.level).u64(shares).u64(visits);
+            out.u64(new_customers).u64(orders).i64(clamped(paid)).i64(clamped(refunded)).u64(version.0);
+        });
+    }
+}
+
+/// A share. Texts are empty, and the time is 0, where its own event was never seen.
+#[derive(Clone, Debug)]
+pub struct ShareRow<'a> {
+    /// Tenant.
+    pub brand: &'a str,
+    /// Who shared.
+    pub sharer_id: &'a str,
+    /// What they called it.
+    pub share_id: &'a str,
+    /// The share that was passed on, and its sharer; empty = none.
+    pub parent: (&'a str, &'a str),
+    /// Unix milliseconds.
+    pub time_ms: i64,
+    /// Campaign.
+    pub campaign: &'a str,
+    /// Sku.
+    pub sku: &'a str,
+    /// Friend, group, moments...
+    pub channel: &'a str,
+    /// GB/T 2260; 0 = unknown.
+    pub region: u32,
+    /// Whether the sharer was rewarded.
+    pub rewarded: bool,
+    /// Distinct customers with any event through it.
+    pub visitors: u64,
+    /// Visits, new customers, orders, paid, refunded, re-shares.
+    pub brought: [u64; 6],
+}
+
+/// One level of a share's cascade, without its values.
+#[derive(Clone, Copy, Debug)]
+pub struct LevelRow<'a> {
+    /// Tenant.
+    pub brand: &'a str,
+    /// Who shared.
+    pub sharer_id: &'a str,
+    /// What they called it.
+    pub share_id: &'a str,
+    /// 0 = the share itself.
+    pub level: u8,
 }
 
 /// A customer. Times are Unix milliseconds, 0 = never.
@@ -206,7 +298,11 @@ fn push_cell_sums<'w, 'b>(out: &'w mut super::RowWriter<'b>, sums: &Sums) -> &'w
 }
 
 fn money(sums: &Sums, measure: Measure) -> i64 {
-    i64::try_from(sums.get(measure)).unwrap_or(i64::MAX)
+    clamped(sums.get(measure))
+}
+
+fn clamped(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
 fn count(sums: &Sums, measure: Measure) -> u32 {

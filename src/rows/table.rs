@@ -19,11 +19,19 @@ pub enum Table {
     ActivityDay,
     /// Exact active customers.
     ActiveCustomersDay,
+    /// Who brought whom: one row a customer.
+    Referrals,
+    /// What lies below a customer, by level and month.
+    CustomerSubtrees,
+    /// One row a share.
+    Shares,
+    /// What was passed on from a share, by level.
+    ShareCascades,
 }
 
 impl Table {
     /// All tables, archive first.
-    pub const ALL: [Table; 8] = [
+    pub const ALL: [Table; 12] = [
         Table::Scans,
         Table::Purchases,
         Table::ShareEvents,
@@ -32,6 +40,10 @@ impl Table {
         Table::ActivityMinute,
         Table::ActivityDay,
         Table::ActiveCustomersDay,
+        Table::Referrals,
+        Table::CustomerSubtrees,
+        Table::Shares,
+        Table::ShareCascades,
     ];
 
     /// Whether the table archives events (its rows have no version and are retried with the same bytes).
@@ -50,6 +62,10 @@ impl Table {
             Table::ActivityMinute => "activity_minute",
             Table::ActivityDay => "activity_day",
             Table::ActiveCustomersDay => "active_customers_day",
+            Table::Referrals => "referrals",
+            Table::CustomerSubtrees => "customer_subtrees",
+            Table::Shares => "shares",
+            Table::ShareCascades => "share_cascades",
         }
     }
 
@@ -197,6 +213,44 @@ impl Table {
                 "version",
             ],
             Table::ActiveCustomersDay => &["brand", "day", "task", "active", "buyers", "scanners", "sharers", "version"],
+            Table::Referrals => &["brand", "child_id", "parent_id", "share_id", "time", "version"],
+            Table::CustomerSubtrees => {
+                &["brand", "customer_id", "level", "month", "customers", "orders", "paid", "refunded", "version"]
+            }
+            Table::Shares => &[
+                "brand",
+                "sharer_id",
+                "share_id",
+                "parent_share_id",
+                "parent_sharer_id",
+                "time",
+                "campaign",
+                "sku",
+                "channel",
+                "region",
+                "rewarded",
+                "visits",
+                "visitors",
+                "new_customers",
+                "orders",
+                "paid",
+                "refunded",
+                "reshares",
+                "version",
+            ],
+            Table::ShareCascades => &[
+                "brand",
+                "sharer_id",
+                "share_id",
+                "level",
+                "shares",
+                "visits",
+                "new_customers",
+                "orders",
+                "paid",
+                "refunded",
+                "version",
+            ],
         }
     }
 }

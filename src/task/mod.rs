@@ -4,6 +4,7 @@
 //! and the times handed in: no clock, no IO, no randomness. Never sends anything itself: what has to leave goes into an
 //! [`Outbox`] that the worker provides.
 
+mod contribution;
 mod dead_letter;
 mod horizon;
 mod positions;
@@ -12,6 +13,7 @@ mod rejects;
 mod relay;
 mod run;
 
+pub use contribution::{Reach, Reaches, decode_contributions, encode_contributions_header, encode_reach};
 pub use dead_letter::{DEAD_LETTER_HEADERS, DeadLetter, Origin, dead_letter_headers};
 pub use horizon::Horizon;
 pub use positions::{LogPosition, Positions, PositionsError};

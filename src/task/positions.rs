@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::contribution::Reach;
 use super::relay::{Mark, SourceLog};
 use crate::config::{Fingerprint, Mismatch};
 use crate::model::{Offset, TopicPartition};
@@ -46,6 +47,8 @@ pub struct Positions {
     pub live_hash: u64,
     /// Wall clock at the cut, Unix milliseconds.
     pub written_ms: i64,
+    /// How far back each task's events may still reach, by task.
+    pub reaches: BTreeMap<u32, Reach>,
 }
 
 /// A positions row that cannot be used.
@@ -128,6 +131,11 @@ impl Positions {
             live_rows: self.live_rows,
             live_hash: self.live_hash,
             written_ms: self.written_ms,
+            reaches: self
+                .reaches
+                .iter()
+                .map(|(task, reach)| pb::ReachMark { task: *task, generation: reach.generation, horizon_ms: reach.horizon_ms })
+                .collect(),
         }
         .encode_to_vec()
     }
@@ -159,6 +167,11 @@ impl Positions {
             live_rows: row.live_rows,
             live_hash: row.live_hash,
             written_ms: row.written_ms,
+            reaches: row
+                .reaches
+                .into_iter()
+                .map(|mark| (mark.task, Reach { generation: mark.generation, horizon_ms: mark.horizon_ms }))
+                .collect(),
         })
     }
 

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::contribution::Reach;
 use super::record::TimestampKind;
-use crate::model::TopicPartition;
+use crate::model::{TopicPartition, Version};
 use crate::pb;
 
 /// Name of the header that marks a record of the exchange.
@@ -48,6 +49,20 @@ pub enum Incoming {
         previous: i64,
         /// The record time that it has reached, Unix milliseconds.
         timestamp_ms: i64,
+    },
+    /// Contributions of one task, in the record's value.
+    Contributions {
+        /// The sender.
+        task: u32,
+        /// Theirs.
+        version: Version,
+    },
+    /// How far back a task's events may still reach.
+    Reach {
+        /// The sender.
+        task: u32,
+        /// What it says.
+        reach: Reach,
     },
 }
 
@@ -86,6 +101,13 @@ pub fn decode_header(bytes: &[u8]) -> Option<Incoming> {
             previous: progress.previous,
             timestamp_ms: progress.timestamp_ms,
         }),
+        pb::exchange_header::Message::Contributions(header) => {
+            Some(Incoming::Contributions { task: header.task, version: Version(header.version) })
+        }
+        pb::exchange_header::Message::Reach(wire) => {
+            let reach = Reach { generation: wire.generation, horizon_ms: wire.horizon_ms };
+            Some(Incoming::Reach { task: wire.task, reach })
+        }
     }
 }
 
@@ -202,6 +224,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::contribution::{encode_contributions_header, encode_reach};
 
     fn relay(offset: i64, previous: i64) -> RelayHeader {
         let source = TopicPartition { topic: Arc::from("scans"), partition: 3 };
@@ -236,6 +259,10 @@ mod tests {
         assert_eq!(decode_header(&header.encode()), Some(Incoming::Relay(header.clone())));
         let progress = Incoming::Progress { source: header.source.clone(), previous: 7, timestamp_ms: 99 };
         assert_eq!(decode_header(&encode_progress(&header.source, 7, 99)), Some(progress));
+        let version = Version::new(3, 9);
+        assert_eq!(decode_header(&encode_contributions_header(5, version)), Some(Incoming::Contributions { task: 5, version }));
+        let reach = Reach { generation: 3, horizon_ms: 7 };
+        assert_eq!(decode_header(&encode_reach(5, reach)), Some(Incoming::Reach { task: 5, reach }));
         assert_eq!(decode_header(b"\xff"), None);
     }
 }

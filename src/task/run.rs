@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::contribution::{Reach, Reaches, Records, decode_contributions, encode_contributions_header, encode_reach};
 use super::dead_letter::{DeadLetter, Origin};
 use super::horizon::Horizon;
 use super::positions::{LogPosition, Positions, PositionsError};
@@ -18,6 +19,9 @@ use crate::rows::{RowBuffer, ServingRows};
 pub const KIND_POSITIONS: u8 = 0;
 /// `task_state.kind` of the completeness mark of a generation.
 pub const KIND_MARK: u8 = 255;
+
+/// Reaches are messages too, and messages move the horizon: a floor lets a quiet pipeline fall silent.
+const LEAST_REACH_STEP_MS: i64 = 3_600_000;
 
 /// What a log carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub trait Outbox {
     fn relay(&mut self, destination: u32, header: &RelayHeader, record: &Record<'_>);
     /// Tells a destination how far a source has read.
     fn progress(&mut self, destination: u32, header: Vec<u8>);
+    /// Sends contributions to a task: the header, and the record's value.
+    fn contributions(&mut self, destination: u32, header: Vec<u8>, value: &[u8]);
     /// Puts a record among the dead letters.
     fn dead_letter(&mut self, letter: &DeadLetter<'_>);
     /// Archives an accepted event.
@@ -92,7 +98,7 @@ pub enum Outcome {
     AlreadyApplied,
     /// A relay whose predecessor is missing.
     Refused,
-    /// A message about progress.
+    /// A message about progress, or contributions.
     Noted,
 }
 
@@ -175,6 +181,12 @@ pub struct Task {
     /// Positions of logs that are not this task's at present (a topic that was taken out of the configuration).
     other_logs: BTreeMap<TopicPartition, LogPosition>,
     other_sent: BTreeMap<(SourceLog, u32), Offset>,
+    reaches: Reaches,
+    /// The horizon of the last cut, and of the last one that is known to be the one to start from.
+    cut_horizon_ms: i64,
+    saved_horizon_ms: i64,
+    /// The horizon that the other tasks were last told.
+    told_horizon_ms: i64,
     moved: bool,
 }
 
@@ -215,7 +227,9 @@ impl Task {
         logs: &[(TopicPartition, LogRole)],
         positions: Positions,
     ) -> Self {
+        let reaches = Reaches::restore(positions.reaches);
         engine.raise_horizon(positions.horizon_ms);
+        engine.raise_reach(reaches.least_ms(settings.tasks));
         let mut other_logs = positions.logs;
         let mut other_sent = positions.sent;
         let tasks = settings.tasks as usize;
@@ -249,6 +263,10 @@ impl Task {
             inbox: Inbox::restore(positions.received),
             other_logs,
             other_sent,
+            reaches,
+            cut_horizon_ms: positions.horizon_ms,
+            saved_horizon_ms: positions.horizon_ms,
+            told_horizon_ms: 0,
             moved: true,
         }
     }
@@ -358,18 +376,18 @@ impl Task {
                 self.inbox.progress(&source, previous, timestamp_ms);
                 return Outcome::Noted;
             }
-            None => {
-                let Some(at) = self.logs.get(log) else { return Outcome::AlreadyApplied };
-                let origin = Origin { log: at.tp.clone(), offset: record.offset };
-                let reject = Reject {
-                    reason: Reason::Undecodable,
-                    stage: Stage::Decode,
-                    message: format!(
-                        "no message of onecode's: the exchange topic is internal, and this record has no valid header `{EXCHANGE_HEADER}`"
-                    ),
+            Some(Incoming::Contributions { task, version }) => {
+                return match self.on_contributions(task, version, record.value) {
+                    Ok(outcome) => outcome,
+                    Err(what) => self.reject_foreign(log, record, &what, out),
                 };
-                return send_dead_letter(&origin, &reject, record, record.headers, out);
             }
+            Some(Incoming::Reach { task, reach }) => {
+                self.reaches.note(task, reach);
+                self.engine.raise_reach(self.reaches.least_ms(self.settings.tasks));
+                return Outcome::Noted;
+            }
+            None => return self.reject_foreign(log, record, &format!("no valid header `{EXCHANGE_HEADER}`"), out),
         };
         match self.inbox.judge(&relay) {
             Verdict::AlreadyTaken => return Outcome::AlreadyApplied,
@@ -377,6 +395,26 @@ impl Task {
             Verdict::Take => {}
         }
         self.on_relay(&relay, record, out)
+    }
+
+    fn on_contributions(&mut self, task: u32, version: Version, value: Option<&[u8]>) -> Result<Outcome, String> {
+        if self.reaches.is_outdated(task, version) {
+            return Ok(Outcome::AlreadyApplied);
+        }
+        let contributions = decode_contributions(value).ok_or("contributions that cannot be decoded")?;
+        for contribution in &contributions {
+            self.engine.receive(version, contribution).map_err(|error| error.to_string())?;
+        }
+        Ok(Outcome::Noted)
+    }
+
+    /// The exchange is internal: what onecode did not write is nobody's event.
+    fn reject_foreign<O: Outbox>(&mut self, log: usize, record: &Record<'_>, what: &str, out: &mut O) -> Outcome {
+        let Some(at) = self.logs.get(log) else { return Outcome::AlreadyApplied };
+        let origin = Origin { log: at.tp.clone(), offset: record.offset };
+        let message = format!("no message of onecode's: the exchange topic is internal, and this record has {what}");
+        let reject = Reject { reason: Reason::Undecodable, stage: Stage::Decode, message };
+        send_dead_letter(&origin, &reject, record, record.headers, out)
     }
 
     /// The original headers came along, so the event is decoded from the same bytes by the same rules as at its source.
@@ -458,6 +496,40 @@ impl Task {
         }
     }
 
+    /// Sends what every touched pair of the graph now says. Each drain speaks with a version of its own.
+    pub fn drain_contributions<O: Outbox>(&mut self, out: &mut O) {
+        let Some(task) = self.identity.owns.filter(|_| self.engine.dirty_contributions() > 0) else { return };
+        self.sequence += 1;
+        let header = encode_contributions_header(task, Version::new(self.generation, self.sequence));
+        let tasks = self.settings.tasks;
+        let mut records = Records::default();
+        self.engine.drain_contributions(|sharer_id, contribution| {
+            let destination = owner(sharer_id, tasks);
+            if let Some(value) = records.add(destination, contribution) {
+                out.contributions(destination, header.clone(), &value);
+            }
+        });
+        for (destination, value) in records.rest() {
+            out.contributions(destination, header.clone(), &value);
+        }
+    }
+
+    /// The last cut is durable, and the group still holds this task's worker for its owner.
+    pub fn note_saved(&mut self) {
+        self.saved_horizon_ms = self.cut_horizon_ms;
+    }
+
+    /// Tells all tasks how far back events of this one may still reach, where that has moved enough since they last heard.
+    pub fn send_reach<O: Outbox>(&mut self, out: &mut O) {
+        let step_ms = self.settings.progress_every_ms.max(LEAST_REACH_STEP_MS);
+        let Some(task) = self.identity.owns.filter(|_| self.saved_horizon_ms - self.told_horizon_ms >= step_ms) else { return };
+        self.told_horizon_ms = self.saved_horizon_ms;
+        let header = encode_reach(task, Reach { generation: self.generation, horizon_ms: self.saved_horizon_ms });
+        for destination in 0..self.settings.tasks {
+            out.progress(destination, header.clone());
+        }
+    }
+
     /// The gap in the relays of a source that has been open longest.
     pub fn oldest_gap(&mut self, now_ms: i64) -> Option<(&SourceLog, OpenGap)> {
         self.inbox.oldest_gap(now_ms)
@@ -491,13 +563,14 @@ impl Task {
 
     /// Whether there is anything that the last cut did not contain.
     pub fn has_unsaved(&self) -> bool {
-        self.moved || self.engine.dirty_state() > 0
+        self.moved || self.engine.dirty_state() > 0 || self.engine.dirty_contributions() > 0
     }
 
     /// Fixes what a checkpoint writes: the keys that changed since the last cut, and the positions.
     pub fn cut(&mut self, now_ms: i64) -> Cut {
         self.sequence += 1;
         self.moved = false;
+        self.cut_horizon_ms = self.engine.horizon_ms();
         let mut state = Vec::new();
         self.engine.cut(&mut state);
         let positions = self.positions(now_ms);
@@ -535,6 +608,7 @@ impl Task {
             live_rows: live.count,
             live_hash: live.hash,
             written_ms: now_ms,
+            reaches: self.reaches.all().clone(),
         }
     }
 }

@@ -45,6 +45,8 @@ impl Worker {
         let (archive, counters) = (&mut self.archive_open, &mut self.counters);
         let mut out = WorkerOutbox { io, archive, ticket, produced: 0, counters, topic: 0 };
         running.task.send_progress(now.wall_ms, &mut out);
+        running.task.send_reach(&mut out);
+        running.task.drain_contributions(&mut out);
         let produced = out.produced;
         running.produced(produced);
         running.task.drain_rows(&mut self.serving_open);
@@ -98,14 +100,15 @@ impl Worker {
             return;
         }
         match io.commit(&commits) {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(running) = self.running_of(run) {
+                    running.task.note_saved();
+                }
+            }
             Err(LogError::Unavailable(error)) => {
                 // Offsets serve lag tools alone; the next checkpoint commits them.
                 self.last_error = Some(format!("offsets could not be committed: {error}"));
-                if let Some(running) = self.slots.iter_mut().find_map(|slot| match &mut slot.phase {
-                    Phase::Running(running) if running.run == run => Some(running),
-                    _ => None,
-                }) {
+                if let Some(running) = self.running_of(run) {
                     running.task.mark_moved();
                 }
             }
@@ -118,6 +121,13 @@ impl Worker {
         self.counters.fenced += 1;
         self.last_error = Some(format!("fenced: {error}"));
         self.on_revoked();
+    }
+
+    fn running_of(&mut self, run: RunId) -> Option<&mut Running> {
+        self.slots.iter_mut().find_map(|slot| match &mut slot.phase {
+            Phase::Running(running) if running.run == run => Some(&mut **running),
+            _ => None,
+        })
     }
 
     pub(super) fn running_mut(&mut self, slot: usize) -> Option<&mut Running> {

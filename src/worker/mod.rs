@@ -87,6 +87,8 @@ pub struct WorkerSettings {
     pub calendar: crate::model::Calendar,
     /// Mechanisms that tests switch off.
     pub switches: Switches,
+    /// How deep subtrees and cascades reach.
+    pub levels: u8,
 }
 
 impl WorkerSettings {
@@ -96,6 +98,7 @@ impl WorkerSettings {
             calendar: self.calendar.clone(),
             forget: crate::engine::ForgetRule::default(),
             recognises_repeats: self.switches.recognises_repeats,
+            levels: self.levels,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::counters::Counters;
 use super::io::{Io, Ticket};
 use crate::model::Event;
 use crate::rows::ArchiveRows;
-use crate::task::{DeadLetter, Outbox, Record, RelayHeader};
+use crate::task::{DeadLetter, NoHeaders, Outbox, Record, RelayHeader, TimestampKind};
 
 pub(super) struct WorkerOutbox<'a, I: Io> {
     pub io: &'a mut I,
@@ -25,6 +25,19 @@ impl<I: Io> Outbox for WorkerOutbox<'_, I> {
     fn progress(&mut self, destination: u32, header: Vec<u8>) {
         self.produced += 1;
         self.io.produce_exchange(self.ticket, destination, &header, None);
+    }
+
+    fn contributions(&mut self, destination: u32, header: Vec<u8>, value: &[u8]) {
+        self.produced += 1;
+        let record = Record {
+            offset: 0,
+            timestamp_ms: 0,
+            timestamp_kind: TimestampKind::Create,
+            key: None,
+            value: Some(value),
+            headers: &NoHeaders,
+        };
+        self.io.produce_exchange(self.ticket, destination, &header, Some(&record));
     }
 
     fn dead_letter(&mut self, letter: &DeadLetter<'_>) {

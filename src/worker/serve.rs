@@ -1,6 +1,8 @@
-//! The serving rhythm: dirty keys become rows, rows become one batch, and the next waits until it is in.
+//! The serving rhythm: dirty keys become rows, rows become one batch, and the next waits until it is in. Contributions leave at the
+//! same moments, so that they coalesce as rows do.
 
-use super::io::{Io, StoreRequest};
+use super::io::{Io, StoreRequest, Ticket};
+use super::outbox::WorkerOutbox;
 use super::slot::Phase;
 use super::{Now, Worker};
 use crate::rows::Table;
@@ -24,6 +26,11 @@ impl Worker {
                 && running.may_serve(now.mono_ms, draining)
             {
                 running.task.drain_rows(&mut self.serving_open);
+                let ticket = Ticket { run: running.run, epoch: running.epoch };
+                let mut out = WorkerOutbox { io: &mut *io, archive: &mut self.archive_open, ticket, produced: 0 };
+                running.task.drain_contributions(&mut out);
+                let produced = out.produced;
+                running.produced(produced);
             }
         }
         let tables = self.serving_open.take();

@@ -1,0 +1,78 @@
+//! Links: a share together with the customer who is said to have made it. Anybody may name any share id, so a share is never
+//! known by its id alone.
+
+use std::hash::BuildHasher;
+
+use super::texts::{TextId, Texts};
+use crate::engine::brands::BrandId;
+use crate::engine::slab::{Slab, Slot, SlotIndex};
+
+/// Number of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::engine) struct Link(pub(super) Slot);
+
+impl Link {
+    /// No link: a word less than an `Option` in every customer.
+    pub(in crate::engine) const NONE: Link = Link(Slot::MAX);
+
+    pub(in crate::engine) fn known(self) -> Option<Link> {
+        (self != Link::NONE).then_some(self)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct LinkKey {
+    pub(super) brand: BrandId,
+    pub(super) share: TextId,
+    pub(super) sharer: TextId,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: LinkKey,
+    /// The share's node, where this task owns the sharer; `Slot::MAX` = none.
+    node: Slot,
+}
+
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Links {
+    entries: Slab<Entry>,
+    index: SlotIndex,
+    hasher: foldhash::quality::FixedState,
+}
+
+impl Links {
+    pub(super) fn intern(&mut self, key: LinkKey) -> Link {
+        let hash = self.hasher.hash_one(key);
+        if let Some(slot) = self.index.find(hash, |slot| self.entries[slot].key == key) {
+            return Link(slot);
+        }
+        let slot = self.entries.insert(Entry { key, node: Slot::MAX });
+        let Links { entries, index, hasher } = self;
+        index.insert(hash, slot, |other| hasher.hash_one(entries[other].key));
+        Link(slot)
+    }
+
+    pub(super) fn key(&self, link: Link) -> LinkKey {
+        self.entries[link.0].key
+    }
+
+    /// Share and sharer.
+    pub(in crate::engine) fn names<'t>(&self, link: Link, texts: &'t Texts) -> (&'t str, &'t str) {
+        let key = self.key(link);
+        (texts.text(key.share), texts.text(key.sharer))
+    }
+
+    pub(super) fn node(&self, link: Link) -> Option<Slot> {
+        let node = self.entries[link.0].node;
+        (node != Slot::MAX).then_some(node)
+    }
+
+    pub(super) fn set_node(&mut self, link: Link, node: Slot) {
+        self.entries[link.0].node = node;
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.entries.allocated_bytes() + self.index.allocated_bytes()
+    }
+}

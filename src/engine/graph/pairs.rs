@@ -1,0 +1,132 @@
+//! Values by a pair of small numbers: what one key said, or has to say, to another.
+//!
+//! Promises to name each changed pair once to whoever sends, and once to whoever cuts. A pair is never dropped: it holds the
+//! version that tells an old message from a new one.
+
+use std::hash::BuildHasher;
+use std::num::NonZeroU64;
+
+use crate::engine::slab::{Slab, Slot, SlotIndex};
+
+/// Something with memory outside of itself.
+pub(super) trait Held {
+    fn heap_bytes(&self) -> usize;
+}
+
+#[derive(Debug)]
+pub(super) struct Pair<T> {
+    pub(super) left: Slot,
+    pub(super) right: Slot,
+    flags: u8,
+    /// Hash of its row as of the last cut; `None` = no row.
+    pub(super) stored: Option<NonZeroU64>,
+    pub(super) value: T,
+}
+
+const TO_BE_SENT: u8 = 1;
+const TO_BE_CUT: u8 = 2;
+
+#[derive(Debug)]
+pub(super) struct Pairs<T> {
+    slab: Slab<Pair<T>>,
+    index: SlotIndex,
+    hasher: foldhash::quality::FixedState,
+    to_be_sent: Vec<Slot>,
+    to_be_cut: Vec<Slot>,
+    heap_bytes: usize,
+}
+
+impl<T> Default for Pairs<T> {
+    fn default() -> Self {
+        Pairs {
+            slab: Slab::default(),
+            index: SlotIndex::default(),
+            hasher: foldhash::quality::FixedState::default(),
+            to_be_sent: Vec::new(),
+            to_be_cut: Vec::new(),
+            heap_bytes: 0,
+        }
+    }
+}
+
+impl<T: Default + Held> Pairs<T> {
+    pub(super) fn find(&self, left: Slot, right: Slot) -> Option<Slot> {
+        let is_it = |slot| {
+            let pair = &self.slab[slot];
+            (pair.left, pair.right) == (left, right)
+        };
+        self.index.find(self.hasher.hash_one((left, right)), is_it)
+    }
+
+    pub(super) fn find_or_insert(&mut self, left: Slot, right: Slot) -> Slot {
+        if let Some(slot) = self.find(left, right) {
+            return slot;
+        }
+        let slot = self.slab.insert(Pair { left, right, flags: 0, stored: None, value: T::default() });
+        let Pairs { slab, index, hasher, .. } = self;
+        index.insert(hasher.hash_one((left, right)), slot, |other| hasher.hash_one((slab[other].left, slab[other].right)));
+        slot
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> &Pair<T> {
+        &self.slab[slot]
+    }
+
+    /// Changes a pair and keeps account of its memory. Does not mark it.
+    pub(super) fn change<R>(&mut self, slot: Slot, change: impl FnOnce(&mut Pair<T>) -> R) -> R {
+        let pair = &mut self.slab[slot];
+        let bytes_before = pair.value.heap_bytes();
+        let result = change(pair);
+        self.heap_bytes = self.heap_bytes - bytes_before + pair.value.heap_bytes();
+        result
+    }
+
+    pub(super) fn mark_for_sending(&mut self, slot: Slot) {
+        if self.slab[slot].flags & TO_BE_SENT == 0 {
+            self.slab[slot].flags |= TO_BE_SENT;
+            self.to_be_sent.push(slot);
+        }
+    }
+
+    pub(super) fn mark_for_cut(&mut self, slot: Slot) {
+        if self.slab[slot].flags & TO_BE_CUT == 0 {
+            self.slab[slot].flags |= TO_BE_CUT;
+            self.to_be_cut.push(slot);
+        }
+    }
+
+    /// Pairs that wait to be sent, in the order in which they were touched; none waits afterwards.
+    pub(super) fn take_to_be_sent(&mut self) -> Vec<Slot> {
+        let slots = std::mem::take(&mut self.to_be_sent);
+        for slot in &slots {
+            self.slab[*slot].flags &= !TO_BE_SENT;
+        }
+        slots
+    }
+
+    /// Pairs that changed since the last cut; none has afterwards.
+    pub(super) fn take_to_be_cut(&mut self) -> Vec<Slot> {
+        let slots = std::mem::take(&mut self.to_be_cut);
+        for slot in &slots {
+            self.slab[*slot].flags &= !TO_BE_CUT;
+        }
+        slots
+    }
+
+    pub(super) fn waiting_to_be_sent(&self) -> usize {
+        self.to_be_sent.len()
+    }
+
+    pub(super) fn waiting_to_be_cut(&self) -> usize {
+        self.to_be_cut.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        let lists = (self.to_be_sent.capacity() + self.to_be_cut.capacity()) * size_of::<Slot>();
+        self.slab.allocated_bytes() + self.index.allocated_bytes() + self.heap_bytes + lists
+    }
+}
