@@ -19,6 +19,10 @@ pub fn shape(table: Table) -> (&'static str, usize) {
         Table::Scans => ("ssisssssssss4ssss", 5),
         Table::Purchases => ("ssisssisabcsss4ss", 4),
         Table::ShareEvents => ("ssissssss4s1", 4),
+        Table::Referrals => ("ssssi8", 2),
+        Table::CustomerSubtrees => ("ss1288ii8", 4),
+        Table::Shares => ("sssssisss418888ii88", 3),
+        Table::ShareCascades => ("sss18888ii8", 4),
     }
 }
 

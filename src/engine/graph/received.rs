@@ -133,7 +133,7 @@ impl Engine {
     ) -> Result<bool, ContributionError> {
         let wire = cascade.value.clone().unwrap_or_default();
         let said = Said::from_wire(&wire, self.graph.levels).ok_or(ContributionError("a cascade that no share has"))?;
-        let sharer = self.named_sharer(brand, &cascade.parent_sharer_id);
+        self.named_sharer(brand, &cascade.parent_sharer_id);
         let graph = &mut self.graph;
         let parent = graph.link(brand, &cascade.parent_share_id, &cascade.parent_sharer_id);
         let child = graph.link(brand, &cascade.share_id, &cascade.sharer_id);

@@ -183,15 +183,15 @@ impl Graph {
     }
 
     /// Takes back what a child had said.
-    pub(super) fn restore_child(&mut self, parent: Slot, child: Slot, value: ChildShare) {
+    pub(super) fn restore_child(&mut self, parent: Slot, child: Slot, mut value: ChildShare) {
         let Graph { shares, child_shares, levels, .. } = self;
         let share = &mut shares[parent];
-        let counts = share.counts(value.event.as_ref());
-        if counts {
+        value.counts = share.counts(value.event.as_ref());
+        if value.counts {
             self.layer_bytes += share.below.restore(&value.said, *levels).new_bytes;
         }
-        share.wait_for(value.event.as_ref().filter(|_| !counts), child);
-        child_shares.change(child, |pair| pair.value = ChildShare { counts, ..value });
+        share.wait_for(value.event.as_ref().filter(|_| !value.counts), child);
+        child_shares.change(child, |pair| pair.value = value);
     }
 
     /// The share's own event is another, earlier one: children that were waiting for it count from now on.

@@ -231,7 +231,6 @@ impl Engine {
             return Err(stored.bad_value("a share event without a time"));
         }
         let brand = self.brands.intern(brand);
-        let customer = self.customers.find_or_insert(brand, sharer);
         let link = self.graph.link(brand, share, sharer);
         let node = self.graph.share_of(link);
         if self.graph.shares[node].stored.is_some() {
@@ -250,7 +249,6 @@ impl Engine {
         let levels = self.graph.levels;
         let said = Said::from_wire(&state.value.unwrap_or_default(), levels).ok_or_else(|| stored.bad_value("a cascade of no share"))?;
         let brand = self.brands.intern(brand);
-        let customer = self.customers.find_or_insert(brand, parent_sharer);
         let parent = self.graph.link(brand, parent_share, parent_sharer);
         let child = self.graph.link(brand, share, sharer);
         let node = self.graph.share_of(parent);
