@@ -10,8 +10,8 @@ use onecode::engine::{Applied, Engine, ForgetRule, Live, Settings, StateRow};
 use onecode::model::{
     Body, Calendar, Event, Purchase, PurchaseKind, Reason, Role, Scan, ScanPurpose, Share, Stage, TimeZone, Version, Via,
 };
-use onecode::rows::ServingRows;
 use onecode::pb::Contribution;
+use onecode::rows::ServingRows;
 use oracle::{Tables, World, without_zeros};
 use proptest::prelude::*;
 use row_reader::Served;
@@ -95,9 +95,17 @@ fn any_body() -> impl Strategy<Value = Body<'static>> {
             store: "".into(),
         })
     });
-    let share = (any_dimensions(), any_text(&["s1", "s2"]), any::<bool>()).prop_map(|((campaign, sku, channel, region), share_id, rewarded)| {
-        Body::Share(Share { share_id: share_id.into(), campaign: campaign.into(), sku: sku.into(), region, channel: channel.into(), rewarded })
-    });
+    let share =
+        (any_dimensions(), any_text(&["s1", "s2"]), any::<bool>()).prop_map(|((campaign, sku, channel, region), share_id, rewarded)| {
+            Body::Share(Share {
+                share_id: share_id.into(),
+                campaign: campaign.into(),
+                sku: sku.into(),
+                region,
+                channel: channel.into(),
+                rewarded,
+            })
+        });
     prop_oneof![3 => scan, 2 => purchase, 1 => share]
 }
 

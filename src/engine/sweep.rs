@@ -106,8 +106,7 @@ impl Engine {
         let (limit_ms, cells_limit_ms) = (self.sweep.limit_ms, self.sweep.cells_limit_ms);
         let brands = &self.brands;
         let is_old_minute = |key: &CellKey| (i64::from(key.bucket) + 1) * MS_PER_MINUTE <= cells_limit_ms;
-        let is_old_day =
-            |limit_ms: i64| move |key: &CellKey| key.bucket < u32::from(first_kept_day(brands.zone(key.brand), limit_ms).0);
+        let is_old_day = |limit_ms: i64| move |key: &CellKey| key.bucket < u32::from(first_kept_day(brands.zone(key.brand), limit_ms).0);
         let sweep_cell = |cells: &mut Cells, is_old: &dyn Fn(&CellKey) -> bool| cells.sweep(slot, is_old);
         let kept = match part {
             Part::Customers => {

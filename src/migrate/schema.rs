@@ -78,6 +78,10 @@ pub const MIGRATIONS: &[Migration] = migrations![
     10 "0010_parameters",
     11 "0011_task_state",
     12 "0012_audits",
+    13 "0013_referrals",
+    14 "0014_customer_subtrees",
+    15 "0015_shares",
+    16 "0016_share_cascades",
 ];
 
 /// All views.
@@ -92,6 +96,10 @@ pub const VIEWS: &[View] = views![
     "v_share_events",
     "v_codes",
     "v_parameters",
+    "v_referrals",
+    "v_customer_subtrees",
+    "v_shares",
+    "v_share_cascades",
 ];
 
 impl Migration {

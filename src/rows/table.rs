@@ -214,9 +214,7 @@ impl Table {
             ],
             Table::ActiveCustomersDay => &["brand", "day", "task", "active", "buyers", "scanners", "sharers", "version"],
             Table::Referrals => &["brand", "child_id", "parent_id", "share_id", "time", "version"],
-            Table::CustomerSubtrees => {
-                &["brand", "customer_id", "level", "month", "customers", "orders", "paid", "refunded", "version"]
-            }
+            Table::CustomerSubtrees => &["brand", "customer_id", "level", "month", "customers", "orders", "paid", "refunded", "version"],
             Table::Shares => &[
                 "brand",
                 "sharer_id",
@@ -238,19 +236,9 @@ impl Table {
                 "reshares",
                 "version",
             ],
-            Table::ShareCascades => &[
-                "brand",
-                "sharer_id",
-                "share_id",
-                "level",
-                "shares",
-                "visits",
-                "new_customers",
-                "orders",
-                "paid",
-                "refunded",
-                "version",
-            ],
+            Table::ShareCascades => {
+                &["brand", "sharer_id", "share_id", "level", "shares", "visits", "new_customers", "orders", "paid", "refunded", "version"]
+            }
         }
     }
 }

@@ -124,7 +124,10 @@ mod tests {
         let contribution = pb::Contribution { brand: "x".repeat(1_000), value: None };
         let full: Vec<usize> = (0..200).filter_map(|_| records.add(1, contribution.clone())).map(|value| value.len()).collect();
         assert_eq!(records.add(0, contribution), None);
-        let rest: Vec<(u32, usize)> = records.rest().map(|(destination, value)| (destination, decode_contributions(Some(&value)).map_or(0, |all| all.len()))).collect();
+        let rest: Vec<(u32, usize)> = records
+            .rest()
+            .map(|(destination, value)| (destination, decode_contributions(Some(&value)).map_or(0, |all| all.len())))
+            .collect();
         assert_eq!((full.len(), rest.len()), (3, 2));
         assert_eq!(rest.first(), Some(&(0, 1)));
         assert_eq!(decode_contributions(None), None);

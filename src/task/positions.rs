@@ -213,6 +213,7 @@ mod tests {
             live_rows: 5,
             live_hash: u64::MAX,
             written_ms: 8,
+            reaches: BTreeMap::from([(2, Reach { generation: 4, horizon_ms: 9 })]),
         };
         assert_eq!(Positions::decode(&positions.encode()), Ok(positions));
     }

@@ -131,7 +131,10 @@ impl World {
         let (campaign, _, channel, region) = dimensions(event);
         let seconds = event.time_ms.div_euclid(60_000) * 60;
         let province = region - region % 10_000;
-        (Table::ActivityMinute, vec![text(&event.brand), number(seconds), text(campaign), text(channel), number(province), self.task_of(event)])
+        (
+            Table::ActivityMinute,
+            vec![text(&event.brand), number(seconds), text(campaign), text(channel), number(province), self.task_of(event)],
+        )
     }
 
     fn day_key(&self, event: &Event<'_>) -> (Table, Vec<Value>) {
@@ -320,7 +323,7 @@ impl<'a> Graph<'a> {
         }
         for (link, event) in &graph.shares {
             let Some(parent) = through(event) else { continue };
-            if graph.shares.get(&parent).is_some_and(|older| rank(older) < rank(event) && (older.time_ms, &older.event_id) < (event.time_ms, &event.event_id)) {
+            if graph.shares.get(&parent).is_some_and(|older| rank(older) < rank(event)) {
                 graph.passed_on.entry(parent).or_default().push(*link);
             }
         }

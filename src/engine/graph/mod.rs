@@ -172,7 +172,6 @@ impl Graph {
         self.layer_bytes += change.new_bytes;
     }
 
-
     pub(super) fn new(levels: u8) -> Self {
         Graph { levels, ..Graph::default() }
     }

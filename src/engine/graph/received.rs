@@ -125,12 +125,7 @@ impl Engine {
         }
     }
 
-    fn receive_cascade(
-        &mut self,
-        version: Version,
-        brand: BrandId,
-        cascade: &pb::CascadeContribution,
-    ) -> Result<bool, ContributionError> {
+    fn receive_cascade(&mut self, version: Version, brand: BrandId, cascade: &pb::CascadeContribution) -> Result<bool, ContributionError> {
         let wire = cascade.value.clone().unwrap_or_default();
         let said = Said::from_wire(&wire, self.graph.levels).ok_or(ContributionError("a cascade that no share has"))?;
         self.named_sharer(brand, &cascade.parent_sharer_id);
