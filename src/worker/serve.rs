@@ -27,7 +27,8 @@ impl Worker {
             {
                 running.task.drain_rows(&mut self.serving_open);
                 let ticket = Ticket { run: running.run, epoch: running.epoch };
-                let mut out = WorkerOutbox { io: &mut *io, archive: &mut self.archive_open, ticket, produced: 0 };
+                let (archive, counters) = (&mut self.archive_open, &mut self.counters);
+                let mut out = WorkerOutbox { io: &mut *io, archive, ticket, produced: 0, counters, topic: 0 };
                 running.task.drain_contributions(&mut out);
                 let produced = out.produced;
                 running.produced(produced);
