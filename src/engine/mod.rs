@@ -1,6 +1,6 @@
 //! The state of one task: customers, the events they remember, cells.
 //!
-//! Owns what `src/DESIGN.md` section 4 lists, without positions. Promises that the state is a function of the set of applied
+//! Owns what `src/DESIGN.md` section 9 lists, without positions. Promises that the state is a function of the set of applied
 //! events: everything is min, max, sum and set union. Pure: no clock, IO, randomness, async, metrics, logs; time is data.
 //! Never knows of logs, versions of rows, or who writes them where.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]

@@ -2,7 +2,7 @@
 //!
 //! `H = min over the task's own logs and the relay sources it has seen of their record time − max_lateness − forget_slack`,
 //! and it only grows. A log that was read to its end counts as the newest. So a repeat is recognised or refused, never
-//! counted twice (`src/DESIGN.md`, "Lateness").
+//! counted twice (`src/DESIGN.md`, section 4).
 
 /// Record times that bound the horizon, gathered over logs and relay sources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Owns what happens between records, Kafka and ClickHouse: takeover, serving, checkpoints, back-pressure. It talks to the
 //! world only through [`Io`], and time comes in as an argument, so that the same code runs over the real servers and inside
-//! the deterministic simulator. Promises the order of `src/DESIGN.md`, section 6: nothing leaves a task before its takeover
+//! the deterministic simulator. Promises the order of `src/DESIGN.md`, section 7: nothing leaves a task before its takeover
 //! is confirmed, and positions never advance past anything that is not durable. Never shares anything with another worker.
 
 mod assignment;

@@ -1,4 +1,4 @@
-//! Takeover of the tasks of an assignment: claim, copy, mark, load, confirm, and only then run (`src/DESIGN.md`, section 6).
+//! Takeover of the tasks of an assignment: claim, copy, mark, load, confirm, and only then run (`src/DESIGN.md`, section 8).
 //!
 //! Every claim and confirm is a commit on the worker's own thread within its present assignment; any refusal ends it. Nothing
 //! leaves a task before its confirm. An outcome that is not known starts over with a claim of a higher generation.
