@@ -61,15 +61,21 @@ fn a_chain_across_tasks_delivered_in_reverse_order_is_right_after_kills() -> Res
     ensure!(pipeline.terminate()? == 0, "the drain failed: {}", pipeline.log_text());
 
     let parents = world.rows("SELECT child_id, parent_id, share_id FROM v_referrals ORDER BY child_id")?;
-    let expected =
-        [["ann", "", ""], ["bob", "ann", "share-ann"], ["cid", "bob", "share-bob"], ["dan", "cid", "share-cid"], ["eve", "dan", "share-dan"]];
+    let expected = [
+        ["ann", "", ""],
+        ["bob", "ann", "share-ann"],
+        ["cid", "bob", "share-bob"],
+        ["dan", "cid", "share-cid"],
+        ["eve", "dan", "share-dan"],
+    ];
     ensure!(parents == expected, "{parents:?}");
     let subtree = world.rows(
         "SELECT level, sum(customers), sum(orders), sum(paid), sum(refunded) FROM v_customer_subtrees WHERE customer_id = 'ann' GROUP BY level ORDER BY level",
     )?;
     let expected = [["1", "1", "0", "0", "0"], ["2", "1", "0", "0", "0"], ["3", "1", "0", "0", "0"], ["4", "1", "1", "9000", "1000"]];
     ensure!(subtree == expected, "{subtree:?}");
-    let shares = world.rows("SELECT sharer_id, visits, visitors, new_customers, reshares, parent_sharer_id FROM v_shares ORDER BY sharer_id")?;
+    let shares =
+        world.rows("SELECT sharer_id, visits, visitors, new_customers, reshares, parent_sharer_id FROM v_shares ORDER BY sharer_id")?;
     let expected = [
         ["ann", "1", "1", "1", "1", ""],
         ["bob", "1", "1", "1", "1", "ann"],

@@ -1,0 +1,193 @@
+//! Internal messages an input event costs: the generator's default mix, and the worst that chains, rings and stars can do.
+//! `cargo bench --bench contributions [-- RECORDS]`; prints a table. Pure: engines in one process, no servers.
+
+use std::collections::BTreeMap;
+
+use onecode::decode::{Format, RawRecord, Rules, decode};
+use onecode::engine::{Engine, ForgetRule, Settings};
+use onecode::generate::{Generator, Options};
+use onecode::model::{Body, Calendar, Event, Purchase, PurchaseKind, TimeZone, Version, Via, owner};
+use onecode::pb::Contribution;
+use onecode::rows::ServingRows;
+
+const TASKS: u32 = 6;
+const LEVELS: u8 = 16;
+
+/// Tasks that serve together every so many events, and read what the others say before they go on.
+struct Pipeline {
+    engines: Vec<Engine>,
+    exchange: Vec<Vec<(Version, Contribution)>>,
+    sequence: u64,
+    events: u64,
+    contributions: u64,
+    records: u64,
+    rows: u64,
+    rounds: u64,
+}
+
+impl Pipeline {
+    fn new() -> Self {
+        let engine = |task: u32| {
+            let calendar = Calendar::new(TimeZone::UTC, BTreeMap::new());
+            Engine::new(Settings { task: task.to_string().into(), calendar, forget: ForgetRule::default(), levels: LEVELS })
+        };
+        Pipeline {
+            engines: (0..TASKS).map(engine).collect(),
+            exchange: vec![Vec::new(); TASKS as usize],
+            sequence: 0,
+            events: 0,
+            contributions: 0,
+            records: 0,
+            rows: 0,
+            rounds: 0,
+        }
+    }
+
+    fn apply(&mut self, event: &Event<'_>) {
+        let task = owner(&event.customer_id, TASKS) as usize;
+        if let Some(engine) = self.engines.get_mut(task).filter(|_| event.is_customers_own()) {
+            self.events += 1;
+            engine.apply(event);
+        }
+    }
+
+    /// One serving of all tasks: rows and contributions leave, and what the others said last time is read.
+    fn serve(&mut self) -> bool {
+        let said = std::mem::replace(&mut self.exchange, vec![Vec::new(); TASKS as usize]);
+        let mut moved = false;
+        for (engine, inbox) in self.engines.iter_mut().zip(&said) {
+            for (version, contribution) in inbox {
+                engine.receive(*version, contribution).expect("a contribution");
+            }
+        }
+        for engine in &mut self.engines {
+            self.sequence += 1;
+            let version = Version::new(1, self.sequence);
+            let mut rows = ServingRows::default();
+            engine.drain_rows(version, &mut rows);
+            self.rows += rows.rows() as u64;
+            let mut destinations = std::collections::BTreeSet::new();
+            engine.drain_contributions(|customer_id, contribution| {
+                let destination = owner(customer_id, TASKS) as usize;
+                destinations.insert(destination);
+                self.contributions += 1;
+                self.exchange[destination].push((version, contribution));
+            });
+            self.records += destinations.len() as u64;
+            moved |= !destinations.is_empty();
+        }
+        self.rounds += u64::from(moved);
+        moved
+    }
+
+    fn settle(&mut self) {
+        while self.serve() {}
+    }
+
+    fn print(&self, what: &str) {
+        let per_event = |count: u64| count as f64 / self.events.max(1) as f64;
+        let bytes: usize = self.engines.iter().map(Engine::state_bytes).sum();
+        println!(
+            "{what:<46} {:>9} {:>9.3} {:>9.3} {:>8.2} {:>7} {:>9.1}",
+            self.events,
+            per_event(self.contributions),
+            per_event(self.records),
+            per_event(self.rows),
+            self.rounds,
+            bytes as f64 / self.events.max(1) as f64,
+        );
+    }
+}
+
+fn purchase(customer: &str, id: u64, via: Option<(&str, &str)>) -> Event<'static> {
+    Event {
+        event_id: format!("e{id}").into(),
+        brand: "acme".into(),
+        customer_id: customer.to_owned().into(),
+        time_ms: 1_785_538_800_000 + id as i64,
+        via: via.map(|(share, sharer)| Via { share_id: share.to_owned().into(), sharer_id: sharer.to_owned().into() }),
+        body: Body::Purchase(Purchase {
+            order_id: "order".into(),
+            kind: PurchaseKind::Payment,
+            amount: 100,
+            currency: "CNY".into(),
+            lines: Vec::new(),
+            campaign: "".into(),
+            region: 0,
+            channel: "".into(),
+            store: "".into(),
+        }),
+    }
+}
+
+/// The generator's mix; a serving every `per_serving` records.
+fn default_mix(records: u64, per_serving: u64) -> Pipeline {
+    let options = Options { count: records, customers: (records / 5).max(1) as u32, ..Options::default() };
+    let rules = Rules::default();
+    let mut pipeline = Pipeline::new();
+    for (number, record) in (1_u64..).zip(Generator::new(options).expect("options")) {
+        let raw = RawRecord { value: record.value.as_deref(), content_type: None, timestamp_ms: record.due_ms };
+        if let Ok(event) = decode(record.kind, Format::Protobuf, raw, &rules) {
+            pipeline.apply(&event);
+        }
+        if number % per_serving == 0 {
+            pipeline.serve();
+        }
+    }
+    pipeline.settle();
+    pipeline
+}
+
+/// Everybody is brought by the one before; each arrives when all is quiet, or all at once.
+fn chain(length: u64, one_by_one: bool) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for depth in 1..=length {
+        let before = format!("c{}", depth - 1);
+        pipeline.apply(&purchase(&format!("c{depth}"), depth, Some(("s", &before))));
+        if one_by_one {
+            pipeline.settle();
+        }
+    }
+    pipeline.settle();
+    pipeline
+}
+
+/// Everybody names the next one in a ring, again and again.
+fn ring(size: u64, events: u64) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for id in (1..=events).rev() {
+        let next = format!("r{}", (id + 1) % size);
+        pipeline.apply(&purchase(&format!("r{}", id % size), id, Some(("s", &next))));
+        pipeline.settle();
+    }
+    pipeline
+}
+
+/// Everybody comes through one share.
+fn star(children: u64, per_serving: u64) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for id in 1..=children {
+        pipeline.apply(&purchase(&format!("n{id}"), id, Some(("s", "star"))));
+        if id % per_serving == 0 {
+            pipeline.serve();
+        }
+    }
+    pipeline.settle();
+    pipeline
+}
+
+fn main() {
+    let records: u64 = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(200_000);
+    println!("{TASKS} tasks, {LEVELS} levels; an event costs at most {} messages up its chain, and two for the share it names", LEVELS);
+    println!("{:<46} {:>9} {:>9} {:>9} {:>8} {:>7} {:>9}", "", "events", "contr./ev", "recs/ev", "rows/ev", "rounds", "bytes/ev");
+    for per_serving in [100, 1_000, 10_000] {
+        default_mix(records, per_serving).print(&format!("default mix, {per_serving} records a serving"));
+    }
+    chain(1_000, true).print("chain of 1,000, one by one");
+    chain(1_000, false).print("chain of 1,000, all at once");
+    for size in [2, 8, 100] {
+        ring(size, 1_000).print(&format!("forged ring of {size}, ever earlier events"));
+    }
+    star(records, 1_000).print("star, 1,000 arrivals a serving");
+    star(5 * records, 10_000).print("star, 10,000 arrivals a serving");
+}
