@@ -316,7 +316,7 @@ impl Cluster {
 fn settings(task: u32, levels: u8) -> Settings {
     let zone = "+08:00".parse::<TimeZone>().expect("a zone");
     let forget = ForgetRule { slack_ms: 0, pass_step_ms: 1 };
-    Settings { task: task.to_string().into(), calendar: Calendar::new(zone, BTreeMap::new()), forget, levels }
+    Settings { task: task.to_string().into(), calendar: Calendar::new(zone, BTreeMap::new()), forget, levels, recognises_repeats: true }
 }
 
 fn restored(stored: &Checkpoint, task: u32, levels: u8) -> Engine {

@@ -13,6 +13,8 @@ use super::inputs::{EVENT_BYTES, FUTURE_SKEW_MS, Producer};
 use super::random::Random;
 use super::world::{DEAD_LETTERS, EXCHANGE};
 
+/// Few, so that chains are cut.
+pub const LEVELS: u8 = 3;
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -153,5 +155,6 @@ fn worker_settings(random: &mut Random, task: TaskSettings, partitions: &BTreeMa
         task: Arc::new(task),
         calendar: calendar(),
         switches: Switches::default(),
+        levels: LEVELS,
     }
 }
