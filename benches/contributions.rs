@@ -29,7 +29,13 @@ impl Pipeline {
     fn new() -> Self {
         let engine = |task: u32| {
             let calendar = Calendar::new(TimeZone::UTC, BTreeMap::new());
-            Engine::new(Settings { task: task.to_string().into(), calendar, forget: ForgetRule::default(), levels: LEVELS, recognises_repeats: true })
+            Engine::new(Settings {
+                task: task.to_string().into(),
+                calendar,
+                forget: ForgetRule::default(),
+                levels: LEVELS,
+                recognises_repeats: true,
+            })
         };
         Pipeline {
             engines: (0..TASKS).map(engine).collect(),
