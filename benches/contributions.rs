@@ -184,7 +184,7 @@ fn star(children: u64, per_serving: u64) -> Pipeline {
 
 fn main() {
     let records: u64 = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(200_000);
-    println!("{TASKS} tasks, {LEVELS} levels; an event costs at most {} messages up its chain, and two for the share it names", LEVELS);
+    println!("{TASKS} tasks, {LEVELS} levels; an event costs at most {LEVELS} messages up its chain, and two for the share it names");
     println!("{:<46} {:>9} {:>9} {:>9} {:>8} {:>7} {:>9}", "", "events", "contr./ev", "recs/ev", "rows/ev", "rounds", "bytes/ev");
     for per_serving in [100, 1_000, 10_000] {
         default_mix(records, per_serving).print(&format!("default mix, {per_serving} records a serving"));
