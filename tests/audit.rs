@@ -24,7 +24,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
 static DAY: LazyLock<u64> = LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() / 86_400 - 3);
 
 /// Compared rows of the hand-made tables.
-const ROWS: u64 = 27;
+const ROWS: u64 = 39;
 
 /// Brand, code, hours after the day's start, event, customer, share, sharer, sku, campaign, region, channel, purpose, role.
 const SCANS: &str = "
@@ -32,6 +32,7 @@ const SCANS: &str = "
     ('acme', 'x', 17, 'e2', 'alice', 'sh1', 'bob', 's1', 'c1', 310101, 'weibo', 'draw', 'consumer'),
     ('acme', 'x', 1, 'e1', 'shop', 'sh1', 'bob', 's1', 'c1', 310101, 'weibo', 'trace', 'retailer'),
     ('acme', 'y', 16, 'a', 'bob', '', '', 's2', 'c2', 440301, 'wechat', 'follow', 'consumer'),
+    ('acme', 'y', 19, 'd1', 'dave', 'sh1', 'bob', '', '', 0, '', 'unspecified', 'consumer'),
     ('acme', 'y', -1440, 'e9', 'carol', '', '', '', '', 0, '', 'unspecified', 'consumer'),
     ('zulu', 'x', 23, 'e8', 'alice', 'sh2', 'alice', '', '', 0, '', 'points', 'consumer')";
 /// Brand, customer, hours, event, kind, amount, share, sharer.
@@ -91,6 +92,21 @@ impl Database {
     fn fill_tables(&self) {
         self.fill_customers();
         self.fill_cells();
+        self.fill_graph();
+    }
+
+    /// Bob brought dave; alice came back through bob's share.
+    fn fill_graph(&self) {
+        for (brand, child) in [("acme", "alice"), ("acme", "bob"), ("acme", "carol"), ("zulu", "alice")] {
+            self.query(&format!("INSERT INTO {{db}}.referrals (brand, child_id, version) SELECT '{brand}', '{child}', 1"));
+        }
+        self.query("INSERT INTO {db}.referrals SELECT 'acme', 'dave', 'bob', 'sh1', toDateTime64({day} * 86400 + 19 * 3600, 3, 'UTC'), 1");
+        self.query("INSERT INTO {db}.customer_subtrees SELECT 'acme', 'bob', 1, toStartOfMonth(toDate({day} + 1)), 1, 0, 0, 0, 1");
+        self.query(
+            "INSERT INTO {db}.shares SELECT 'acme', 'bob', 'sh1', '', '', toDateTime64({day} * 86400 + 16 * 3600, 3, 'UTC'), 'c1', 's1', 'moments', \
+             440300, false, 2, 2, 1, 0, 0, 0, 0, 1",
+        );
+        self.query("INSERT INTO {db}.share_cascades SELECT 'acme', 'bob', 'sh1', 0, 1, 2, 1, 0, 0, 0, 1");
     }
 
     fn fill_customers(&self) {
@@ -106,13 +122,20 @@ impl Database {
             ("'acme', 'alice'", ("15", "e1"), ["18", "17", "17", "n"], "2, 1, 1, 0, 1, 0, 1, 1, 500, 200, 2"),
             ("'acme', 'bob'", ("16", "a"), ["16", "16", "n", "16"], "1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1"),
             ("'acme', 'carol'", ("-1440", "e9"), ["-1440", "-1440", "n", "n"], "1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1"),
+            ("'acme', 'dave'", ("19", "d1"), ["19", "19", "n", "n"], "1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1"),
             ("'zulu', 'alice'", ("23", "e8"), ["23", "23", "n", "n"], "1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1"),
         ] {
             let times: Vec<String> = times.iter().map(|hours| at(hours)).collect();
+            let graph = match key {
+                "'acme', 'bob'" => "'', '', 1, 1, 2, 2",
+                "'acme', 'dave'" => "'bob', 'sh1', 0, 0, 0, 0",
+                _ => "'', '', 0, 0, 0, 0",
+            };
             self.query(&format!(
                 "INSERT INTO {{db}}.customers (brand, customer_id, first_event_time, first_event_id, last_event_time, last_scan_time, last_purchase_time, \
-                 last_share_time, scans, verifies, draws, joins, visits, shares, orders, refunds, paid, refunded, active_days, version) \
-                 SELECT {key}, {}, '{}', {}, {sums}, 1",
+                 last_share_time, scans, verifies, draws, joins, visits, shares, orders, refunds, paid, refunded, active_days, \
+                 referrer_id, referral_share_id, referred_direct, referred_total, share_visits, share_visitors, version) \
+                 SELECT {key}, {}, '{}', {}, {sums}, {graph}, 1",
                 at(first.0),
                 first.1,
                 times.join(", ")
@@ -124,6 +147,7 @@ impl Database {
             ("'acme', 'alice'", 1, "1, 1, 0, 1, 0, 1, 1, 500, 200"),
             ("'acme', 'bob'", 1, "1, 0, 1, 0, 1, 0, 0, 0, 0"),
             ("'acme', 'carol'", -60, "1, 0, 0, 0, 0, 0, 0, 0, 0"),
+            ("'acme', 'dave'", 1, "1, 0, 0, 1, 0, 0, 0, 0, 0"),
             ("'zulu', 'alice'", 0, "1, 0, 1, 0, 0, 0, 0, 0, 0"),
         ] {
             self.query(&format!("INSERT INTO {{db}}.customer_days SELECT {key}, toDate({{day}} + {day}), {sums}, 1"));
@@ -133,35 +157,35 @@ impl Database {
     fn fill_cells(&self) {
         // Two tasks share a cell: it is their sum.
         for (brand, hours, dimensions, task, sums) in [
-            ("acme", 15, "'c1', 'weibo', 310000", 0, "1, 1, 0, 0, 0, 0, 0, 0, 0, 1"),
-            ("acme", 17, "'c1', 'weibo', 310000", 0, "0, 0, 1, 1, 0, 0, 0, 0, 0, 0"),
-            ("acme", 17, "'c1', 'weibo', 310000", 1, "1, 0, 0, 0, 0, 0, 0, 0, 0, 0"),
-            ("acme", 17, "'', 'store', 0", 0, "0, 0, 0, 0, 0, 1, 0, 500, 0, 0"),
-            ("acme", 18, "'', 'store', 0", 0, "0, 0, 0, 0, 0, 0, 1, 0, 200, 0"),
-            ("acme", 16, "'c1', 'moments', 440000", 1, "0, 0, 0, 0, 1, 0, 0, 0, 0, 0"),
-            ("acme", 16, "'c2', 'wechat', 440000", 1, "1, 0, 0, 0, 0, 0, 0, 0, 0, 1"),
-            ("zulu", 23, "'', '', 0", 0, "1, 0, 0, 0, 0, 0, 0, 0, 0, 1"),
+            ("acme", 15, "'c1', 'weibo', 310000", 0, "1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0"),
+            ("acme", 17, "'c1', 'weibo', 310000", 0, "0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0"),
+            ("acme", 17, "'c1', 'weibo', 310000", 1, "1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0"),
+            ("acme", 17, "'', 'store', 0", 0, "0, 0, 0, 0, 0, 1, 0, 500, 0, 0, 0"),
+            ("acme", 18, "'', 'store', 0", 0, "0, 0, 0, 0, 0, 0, 1, 0, 200, 0, 0"),
+            ("acme", 16, "'c1', 'moments', 440000", 1, "0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0"),
+            ("acme", 16, "'c2', 'wechat', 440000", 1, "1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0"),
+            ("acme", 19, "'', '', 0", 0, "1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1"),
+            ("zulu", 23, "'', '', 0", 0, "1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0"),
         ] {
             self.query(&format!(
-                "INSERT INTO {{db}}.activity_minute SELECT '{brand}', toDateTime({{day}} * 86400 + {hours} * 3600, 'UTC'), {dimensions}, '{task}', {sums}, 0, 1"
+                "INSERT INTO {{db}}.activity_minute SELECT '{brand}', toDateTime({{day}} * 86400 + {hours} * 3600, 'UTC'), {dimensions}, '{task}', {sums}, 1"
             ));
         }
         for (brand, day, dimensions, sums) in [
-            ("acme", 0, "'c1', 's1', 'weibo', 310101", "1, 1, 0, 0, 0, 0, 0, 0, 0, 1"),
-            ("acme", 1, "'c1', 's1', 'weibo', 310101", "1, 0, 1, 1, 0, 0, 0, 0, 0, 0"),
-            ("acme", 1, "'', '', 'store', 0", "0, 0, 0, 0, 0, 1, 1, 500, 200, 0"),
-            ("acme", 1, "'c1', 's1', 'moments', 440300", "0, 0, 0, 0, 1, 0, 0, 0, 0, 0"),
-            ("acme", 1, "'c2', 's2', 'wechat', 440301", "1, 0, 0, 0, 0, 0, 0, 0, 0, 1"),
-            ("acme", -60, "'', '', '', 0", "1, 0, 0, 0, 0, 0, 0, 0, 0, 1"),
-            ("zulu", 0, "'', '', '', 0", "1, 0, 0, 0, 0, 0, 0, 0, 0, 1"),
+            ("acme", 0, "'c1', 's1', 'weibo', 310101", "1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0"),
+            ("acme", 1, "'c1', 's1', 'weibo', 310101", "1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0"),
+            ("acme", 1, "'', '', 'store', 0", "0, 0, 0, 0, 0, 1, 1, 500, 200, 0, 0"),
+            ("acme", 1, "'c1', 's1', 'moments', 440300", "0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0"),
+            ("acme", 1, "'c2', 's2', 'wechat', 440301", "1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0"),
+            ("acme", -60, "'', '', '', 0", "1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0"),
+            ("acme", 1, "'', '', '', 0", "1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1"),
+            ("zulu", 0, "'', '', '', 0", "1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0"),
         ] {
-            self.query(&format!(
-                "INSERT INTO {{db}}.activity_day SELECT '{brand}', toDate({{day}} + {day}), {dimensions}, '0', {sums}, 0, 1"
-            ));
+            self.query(&format!("INSERT INTO {{db}}.activity_day SELECT '{brand}', toDate({{day}} + {day}), {dimensions}, '0', {sums}, 1"));
         }
         for (brand, day, task, sums) in [
             ("acme", 0, 0, "1, 0, 1, 0"),
-            ("acme", 1, 0, "1, 1, 1, 0"),
+            ("acme", 1, 0, "2, 1, 2, 0"),
             ("acme", 1, 1, "1, 0, 1, 1"),
             ("acme", -60, 0, "1, 0, 1, 0"),
             ("zulu", 0, 0, "1, 0, 1, 0"),
@@ -181,27 +205,40 @@ impl Database {
 }
 
 /// The tables, their compared columns, and the condition that picks one row of the hand-made ones.
-const COMPARED: [(&str, &str, &str); 5] = [
+const COMPARED: [(&str, &str, &str); 9] = [
     (
         "customers",
-        "first_event_time first_event_id last_event_time last_scan_time last_purchase_time last_share_time scans verifies draws joins visits shares orders refunds paid refunded active_days",
+        "first_event_time first_event_id last_event_time last_scan_time last_purchase_time last_share_time scans verifies draws joins visits shares orders refunds paid refunded active_days \
+         referrer_id referral_share_id referred_direct referred_total share_visits share_visitors share_orders share_paid share_refunded reshares",
         "brand = 'acme' AND customer_id = 'bob'",
     ),
     ("customer_days", "scans draws joins visits shares orders refunds paid refunded", "customer_id = 'alice' AND day = toDate({day} + 1)"),
     (
         "activity_minute",
-        "scans verifies draws visits shares orders refunds paid refunded new_customers",
+        "scans verifies draws visits shares orders refunds paid refunded new_customers referred_customers",
         "brand = 'acme' AND toHour(minute) = 17 AND campaign = 'c1' AND task = '1'",
     ),
-    ("activity_day", "scans verifies draws visits shares orders refunds paid refunded new_customers", "day = toDate({day} - 60)"),
+    (
+        "activity_day",
+        "scans verifies draws visits shares orders refunds paid refunded new_customers referred_customers",
+        "day = toDate({day} - 60)",
+    ),
     ("active_customers_day", "active buyers scanners sharers", "brand = 'zulu'"),
+    ("referrals", "parent_id share_id time", "child_id = 'dave'"),
+    ("customer_subtrees", "customers orders paid refunded", "customer_id = 'bob'"),
+    (
+        "shares",
+        "parent_share_id parent_sharer_id time campaign sku channel region rewarded visits visitors new_customers orders paid refunded reshares",
+        "sharer_id = 'bob'",
+    ),
+    ("share_cascades", "shares visits new_customers orders paid refunded", "sharer_id = 'bob'"),
 ];
 
 #[tokio::test]
 async fn the_right_tables_have_no_difference() {
     let database = Database::new("right").await;
     let report = database.audit().await;
-    assert_eq!(report.verdict(), format!("audit: 0 differences in {ROWS} rows of 5 tables"), "{:#}", report.to_json());
+    assert_eq!(report.verdict(), format!("audit: 0 differences in {ROWS} rows of 9 tables"), "{:#}", report.to_json());
     assert_eq!((report.left_out_customers, report.conflicts.len()), (0, 0));
 }
 
@@ -212,8 +249,9 @@ async fn every_wrong_column_of_every_table_is_found_and_named() {
     for (table, columns, row) in COMPARED {
         for column in columns.split(' ') {
             let wrong = match column {
-                "first_event_id" => "concat(first_event_id, 'x')".to_owned(),
-                time if time.ends_with("_time") => format!("addMilliseconds({time}, 1)"),
+                text if text.ends_with("_id") || ["campaign", "sku", "channel"].contains(&text) => format!("concat({text}, 'x')"),
+                "rewarded" => "NOT rewarded".to_owned(),
+                time if time.ends_with("time") => format!("addMilliseconds({time}, 1)"),
                 number => format!("{number} + 1"),
             };
             let right = database.query(&format!("SELECT toString({column}) FROM {{db}}.{table} FINAL WHERE {row} FORMAT TSVRaw"));
@@ -272,7 +310,17 @@ async fn a_lost_and_a_repeated_event_show_in_every_table_that_counts_them() {
     let differing: Vec<(&str, u64)> = lost.tables.iter().map(|table| (table.table, table.differences)).collect();
     assert_eq!(
         differing,
-        [("customers", 1), ("customer_days", 1), ("activity_minute", 1), ("activity_day", 1), ("active_customers_day", 1)]
+        [
+            ("customers", 2),
+            ("customer_days", 1),
+            ("activity_minute", 1),
+            ("activity_day", 1),
+            ("active_customers_day", 1),
+            ("referrals", 0),
+            ("customer_subtrees", 0),
+            ("shares", 1),
+            ("share_cascades", 1)
+        ]
     );
 
     database.scan(SCANS);
@@ -341,7 +389,7 @@ async fn differences_read_as_text() {
     let options = AuditOptions { listed_differences: 1, ..AuditOptions::default() };
     let report = audit::audit(&database.config, &options, |_| {}).await.expect("a report");
     let text = report.tables[0].to_string();
-    let expected = "customers: 4 differences in 4 rows\n  wrong: brand=\"acme\" customer_id=\"alice\": scans is \"4\" and must be \"2\"; paid is \"501\" and must be \"500\";\n  and 3 more\n";
+    let expected = "customers: 5 differences in 5 rows\n  wrong: brand=\"acme\" customer_id=\"alice\": scans is \"4\" and must be \"2\"; paid is \"501\" and must be \"500\";\n  and 4 more\n";
     assert_eq!(text, expected);
     assert_eq!(report.to_json()["tables"][0]["listed"][0]["columns"]["paid"]["expected"], "500");
 }

@@ -6,9 +6,9 @@ mod common;
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use common::World;
 use common::events::{BRAND, now_ms, payment, purchase_record, refund, scan, scan_record, share, share_record, via};
-use common::load::must_be_exact;
+use common::load::{Load, must_be_exact, options};
+use common::{DEADLINE, World, wait_until};
 use onecode::model::owner;
 
 const PARTITIONS: u32 = 3;
@@ -121,5 +121,21 @@ fn of_a_hundred_new_customers_sixty_name_a_referrer_and_five_of_these_themselves
     ensure!(star == [["0", "0", "55", "55", "55", "55"]], "known by name only: {star:?}");
     let share = world.rows("SELECT toUnixTimestamp(time), visits, visitors, new_customers FROM v_shares")?;
     ensure!(share == [["0", "55", "55", "55"]], "{share:?}");
+    must_be_exact(&world)
+}
+
+#[test]
+fn generated_trees_are_exact_after_a_kill_in_the_middle() -> Result<()> {
+    let world = world("trees")?;
+    let load = Load::start(&world, options(40_000, PARTITIONS), 8_000)?;
+    let first = world.start()?;
+    wait_until("progress", DEADLINE, || Ok(first.metric("onecode_consumed_records_total", &[])? >= 15_000.0))?;
+    first.kill()?;
+    let second = world.start()?;
+    load.finish()?;
+    world.wait_caught_up()?;
+    ensure!(second.terminate()? == 0, "the drain failed: {}", second.log_text());
+    ensure!(world.number("SELECT max(level) FROM v_customer_subtrees WHERE customers > 0")? >= 3, "the trees are too low to show anything");
+    ensure!(world.number("SELECT max(level) FROM v_share_cascades WHERE shares > 0")? >= 2, "the cascades are too low to show anything");
     must_be_exact(&world)
 }

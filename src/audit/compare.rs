@@ -12,6 +12,7 @@ use crate::store::Admin;
 #[derive(Row, Deserialize)]
 struct Totals {
     rows: u64,
+    rows_left_out: u64,
     differences: u64,
 }
 
@@ -29,8 +30,18 @@ pub(super) async fn compare(admin: &Admin, table: &AuditedTable, scope: &Scope, 
     let keys = table.keys.join(", ");
     let paired = pairs(table, scope, "sipHash64", "");
     let totals: Totals =
-        admin.row(&format!("SELECT count() AS rows, countIf(differs) AS differences FROM ({paired}) WHERE left_out = 0")).await?;
-    let mut report = TableReport { table: table.name, rows: totals.rows, differences: totals.differences, listed: Vec::new() };
+        admin
+            .row(&format!(
+                "SELECT countIf(left_out = 0) AS rows, countIf(left_out = 1) AS rows_left_out, countIf(differs AND left_out = 0) AS differences FROM ({paired})"
+            ))
+            .await?;
+    let mut report = TableReport {
+        table: table.name,
+        rows: totals.rows,
+        left_out: totals.rows_left_out,
+        differences: totals.differences,
+        listed: Vec::new(),
+    };
     if totals.differences > 0 && listed > 0 {
         let first = format!("SELECT {keys} FROM ({paired}) WHERE left_out = 0 AND differs ORDER BY {keys} LIMIT {listed}");
         let texts: Vec<String> = table.keys.iter().map(|key| format!("toString({key})")).collect();

@@ -17,6 +17,11 @@ impl Conflicts {
         Conflicts(conflicts.iter().map(|conflict| (conflict.brand.clone(), conflict.customer_id.clone())).collect())
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// How many customers.
     pub fn customers(&self) -> usize {
         self.0.len()
@@ -43,13 +48,22 @@ impl Conflicts {
 /// | `sku` | '' for purchases |
 /// | `scans`, `verifies`, `draws`, `joins`, `visits`, `shares`, `orders`, `refunds` | 1 if the event counts there, else 0 |
 /// | `paid`, `refunded` | its money, or 0 |
+/// | `month` | first day of the day's month |
+/// | `via_sharer`, `via_share` | through whom and what it came; '' if through nothing, or the customer's own |
 /// | `left_out` | 1 if its customer has conflicting events |
 pub(super) fn own_events(columns: &[&str], scope: &Scope) -> String {
-    let select = |rank: usize, table: &str, condition: &str| {
-        let fields: Vec<String> = columns.iter().map(|column| format!("{} AS {column}", field(column, rank, scope))).collect();
-        format!("SELECT {} FROM {table} AS archive FINAL{condition}", fields.join(", "))
-    };
-    [select(0, "scans", " WHERE archive.role = 'consumer'"), select(1, "purchases", ""), select(2, "share_events", "")].join(" UNION ALL ")
+    let scans = format!("{} WHERE archive.role = 'consumer'", select(0, "scans", columns, scope));
+    [scans, select(1, "purchases", columns, scope), share_events(columns, scope)].join(" UNION ALL ")
+}
+
+/// The share events among them, which also have `made_share`, the share's id, and `rewarded`.
+pub(super) fn share_events(columns: &[&str], scope: &Scope) -> String {
+    select(2, "share_events", columns, scope)
+}
+
+fn select(rank: usize, table: &str, columns: &[&str], scope: &Scope) -> String {
+    let fields: Vec<String> = columns.iter().map(|column| format!("{} AS {column}", field(column, rank, scope))).collect();
+    format!("SELECT {} FROM {table} AS archive FINAL", fields.join(", "))
 }
 
 fn field(column: &str, rank: usize, scope: &Scope) -> String {
@@ -60,6 +74,7 @@ fn field(column: &str, rank: usize, scope: &Scope) -> String {
     match column {
         "rank" => format!("toUInt8({rank})"),
         "day" => day(scope),
+        "month" => format!("toStartOfMonth({})", day(scope)),
         "minute" => "toStartOfMinute(archive.event_time)".to_owned(),
         "province" => "archive.region - archive.region % 10000".to_owned(),
         "sku" if is_purchase => "''".to_owned(),
@@ -74,6 +89,12 @@ fn field(column: &str, rank: usize, scope: &Scope) -> String {
         "refunds" => flag(is_purchase, "archive.kind = 'refund'"),
         "paid" => money("payment"),
         "refunded" => money("refund"),
+        "via_sharer" | "via_share" => {
+            let prefix = if rank == 2 { "parent_" } else { "" };
+            let name = column.trim_start_matches("via_");
+            format!("if(archive.{prefix}sharer_id = archive.customer_id, '', archive.{prefix}{name}_id)")
+        }
+        "made_share" => "archive.share_id".to_owned(),
         "left_out" => format!("toUInt8({})", scope.conflicts.contain_sql()),
         "campaign" | "channel" | "brand" => format!("toString(archive.{column})"),
         archived => format!("archive.{archived}"),

@@ -5,16 +5,17 @@
 //! way from Kafka to a table shows as a difference.
 //!
 //! ```text
-//!  archive FINAL ─► own events (events.rs) ─► expected rows (tables.rs) ─┐
-//!                                                                        ├─► one row a key (compare.rs) ─► report.rs
-//!  v_ views ─────────────────────────────────────────────────────────────┘
+//!  archive FINAL ─► own events (events.rs) ─► expected rows (tables.rs, graph.rs) ─┐
+//!                                                                                  ├─► one row a key (compare.rs) ─► report.rs
+//!  v_ views ───────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Conflicting twins (two archived events of one identity, which a crash can let in) are listed; their customers, and the cells that
-//! their events reach, are left out of the comparison.
+//! Conflicting twins (two archived events of one identity, which a crash can let in) are listed; their customers, the cells that
+//! their events reach, and whom and what these name or may hang below in the graph, are left out of the comparison and counted.
 
 mod compare;
 mod events;
+mod graph;
 mod report;
 mod tables;
 pub mod verdicts;
@@ -93,6 +94,8 @@ struct Scope {
     conflicts: Conflicts,
     /// The first minute that is compared, Unix seconds.
     first_minute: u32,
+    /// How deep subtrees and cascades reach.
+    levels: u8,
 }
 
 /// Audits every table. `progress` hears of each table when it is done.
@@ -117,7 +120,7 @@ pub async fn audit(config: &Config, options: &AuditOptions, mut progress: impl F
             retention_hours.saturating_sub(EXPIRY_MARGIN_HOURS)
         ))
         .await?;
-    let scope = Scope { calendar, conflicts: Conflicts::of(&found), first_minute };
+    let scope = Scope { calendar, conflicts: Conflicts::of(&found), first_minute, levels: config.limits.levels };
     let mut reports = Vec::new();
     for table in tables::ALL.iter().filter(|table| options.tables.is_empty() || options.tables.iter().any(|name| name == table.name)) {
         let report = compare::compare(&admin, table, &scope, options.listed_differences).await?;
@@ -134,6 +137,8 @@ fn bounded(admin: Admin, memory_bytes: u64) -> Admin {
         .with_setting("max_memory_usage", memory_bytes)
         .with_setting("max_bytes_before_external_group_by", memory_bytes / 4)
         .with_setting("max_bytes_before_external_sort", memory_bytes / 4)
+        .with_setting("join_algorithm", "grace_hash")
+        .with_setting("max_bytes_in_join", memory_bytes / 8)
         // The list of conflicting customers is written into the queries.
         .with_setting("max_query_size", 64_u64 << 20)
         .with_setting("max_ast_elements", 10_000_000)
@@ -151,7 +156,7 @@ struct Twins {
 
 /// Identities that the archive has more than once: FINAL makes equal events one, so their contents differ.
 async fn find_conflicts(admin: &Admin, calendar: &Calendar) -> Result<Vec<Conflict>, AuditError> {
-    let scope = Scope { calendar: calendar.clone(), conflicts: Conflicts::default(), first_minute: 0 };
+    let scope = Scope { calendar: calendar.clone(), conflicts: Conflicts::default(), first_minute: 0, levels: 0 };
     let own = events::own_events(&["brand", "customer_id", "rank", "event_id"], &scope);
     let identity = "sipHash64(brand, customer_id, rank, event_id)";
     // By hash first: a table of all identities as text would not fit.

@@ -22,7 +22,9 @@ pub struct TableReport {
     pub table: &'static str,
     /// Rows that were compared: expected, seen, or both.
     pub rows: u64,
-    /// How many of them differ.
+    /// Rows that were not compared, because of conflicts.
+    pub left_out: u64,
+    /// How many of the compared ones differ.
     pub differences: u64,
     /// The first of them by key.
     pub listed: Vec<RowDifference>,
@@ -119,6 +121,7 @@ impl TableReport {
         json!({
             "table": self.table,
             "rows": self.rows,
+            "left_out": self.left_out,
             "differences": self.differences,
             "listed": self.listed.iter().map(RowDifference::to_json).collect::<Vec<_>>(),
         })
@@ -128,7 +131,11 @@ impl TableReport {
 /// One line for the table, and one for each listed difference.
 impl fmt::Display for TableReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {} differences in {} rows", self.table, self.differences, self.rows)?;
+        write!(f, "{}: {} differences in {} rows", self.table, self.differences, self.rows)?;
+        if self.left_out > 0 {
+            write!(f, ", {} more were left out", self.left_out)?;
+        }
+        writeln!(f)?;
         for difference in &self.listed {
             writeln!(f, "  {difference}")?;
         }

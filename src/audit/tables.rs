@@ -2,6 +2,7 @@
 
 use super::Scope;
 use super::events::own_events;
+use super::graph;
 
 /// A table that is recomputed.
 #[derive(Clone, Copy, Debug)]
@@ -10,7 +11,7 @@ pub(super) struct AuditedTable {
     pub name: &'static str,
     /// Columns that name a row.
     pub keys: &'static [&'static str],
-    /// Columns that are compared. The referral graph's are not recomputed yet, nor are the rows of those who were only named as sharers.
+    /// Columns that are compared.
     pub columns: &'static [&'static str],
     /// A query with the keys, the columns, and `left_out`.
     pub expected: fn(&Scope) -> String,
@@ -41,9 +42,19 @@ pub(super) const ALL: &[AuditedTable] = &[
             "paid",
             "refunded",
             "active_days",
+            "referrer_id",
+            "referral_share_id",
+            "referred_direct",
+            "referred_total",
+            "share_visits",
+            "share_visitors",
+            "share_orders",
+            "share_paid",
+            "share_refunded",
+            "reshares",
         ],
         expected: customers,
-        seen: |_| "first_event_time > toDateTime64(0, 3, 'UTC')".to_owned(),
+        seen: everything,
     },
     AuditedTable {
         name: "customer_days",
@@ -73,13 +84,58 @@ pub(super) const ALL: &[AuditedTable] = &[
         expected: active_customers_day,
         seen: everything,
     },
+    AuditedTable {
+        name: "referrals",
+        keys: &["brand", "child_id"],
+        columns: &["parent_id", "share_id", "time"],
+        expected: graph::referrals,
+        seen: everything,
+    },
+    AuditedTable {
+        name: "customer_subtrees",
+        keys: &["brand", "customer_id", "level", "month"],
+        columns: &["customers", "orders", "paid", "refunded"],
+        expected: graph::customer_subtrees,
+        seen: |_| graph::is_not_zero("customers, orders, paid, refunded"),
+    },
+    AuditedTable {
+        name: "shares",
+        keys: &["brand", "sharer_id", "share_id"],
+        columns: &[
+            "parent_share_id",
+            "parent_sharer_id",
+            "time",
+            "campaign",
+            "sku",
+            "channel",
+            "region",
+            "rewarded",
+            "visits",
+            "visitors",
+            "new_customers",
+            "orders",
+            "paid",
+            "refunded",
+            "reshares",
+        ],
+        expected: graph::shares,
+        seen: everything,
+    },
+    AuditedTable {
+        name: "share_cascades",
+        keys: &["brand", "sharer_id", "share_id", "level"],
+        columns: &["shares", "visits", "new_customers", "orders", "paid", "refunded"],
+        expected: graph::share_cascades,
+        seen: |_| graph::is_not_zero("shares, visits, new_customers, orders, paid, refunded"),
+    },
 ];
 
-const CELL_COLUMNS: &[&str] = &["scans", "verifies", "draws", "visits", "shares", "orders", "refunds", "paid", "refunded", "new_customers"];
+const CELL_COLUMNS: &[&str] =
+    &["scans", "verifies", "draws", "visits", "shares", "orders", "refunds", "paid", "refunded", "new_customers", "referred_customers"];
 /// Counted in cells as they are in the events.
 const CELL_SUMS: [&str; 9] = ["scans", "verifies", "draws", "visits", "shares", "orders", "refunds", "paid", "refunded"];
 /// Which of a customer's events is the first.
-const ORDER_OF_EVENTS: &str = "(event.event_time, event.event_id, event.rank)";
+pub(super) const ORDER_OF_EVENTS: &str = "(event.event_time, event.event_id, event.rank)";
 
 fn everything(_: &Scope) -> String {
     String::new()
@@ -93,18 +149,24 @@ fn sums(columns: &[&str]) -> String {
     columns.iter().map(|column| format!("sum(event.{column}) AS {column}")).collect::<Vec<_>>().join(", ")
 }
 
+/// The graph's columns for everybody, and the own events of those who have any.
 fn customers(scope: &Scope) -> String {
     let counted = ["scans", "verifies", "draws", "joins", "visits", "shares", "orders", "refunds", "paid", "refunded"];
     let mut columns = vec!["brand", "customer_id", "event_id", "event_time", "rank", "day", "left_out"];
     columns.extend(counted);
-    format!(
+    let own = format!(
         "SELECT event.brand AS brand, event.customer_id AS customer_id, min(event.event_time) AS first_event_time, \
          argMin(event.event_id, {ORDER_OF_EVENTS}) AS first_event_id, max(event.event_time) AS last_event_time, \
          maxIf(event.event_time, event.scans = 1) AS last_scan_time, maxIf(event.event_time, event.orders = 1) AS last_purchase_time, \
-         maxIf(event.event_time, event.shares = 1) AS last_share_time, {}, uniqExact(event.day) AS active_days, max(event.left_out) AS left_out \
+         maxIf(event.event_time, event.shares = 1) AS last_share_time, {}, uniqExact(event.day) AS active_days \
          FROM ({}) AS event GROUP BY event.brand, event.customer_id",
         sums(&counted),
         own_events(&columns, scope)
+    );
+    format!(
+        "SELECT own.* EXCEPT (brand, customer_id), graph.* FROM ({}) AS graph \
+         LEFT JOIN ({own}) AS own ON own.brand = graph.brand AND own.customer_id = graph.customer_id",
+        graph::customer_columns(scope)
     )
 }
 
@@ -131,34 +193,30 @@ fn activity_day(scope: &Scope) -> String {
 }
 
 /// Cells by dimensions (column of the events, column of the table). Every event counts in its own cell, and every customer as a new one
-/// in the cell of the first event.
+/// in the cell of the first event, and as a referred one if somebody brought them.
 fn cells(scope: &Scope, dimensions: &[(&str, &str)], condition: &str) -> String {
     let sources: Vec<&str> = dimensions.iter().map(|(source, _)| *source).collect();
     let names: Vec<&str> = dimensions.iter().map(|(_, name)| *name).collect();
     let own_names: Vec<String> = dimensions.iter().map(|(source, name)| format!("event.{source} AS {name}")).collect();
-    let firsts: Vec<String> = (1..).zip(&names).map(|(index, name)| format!("customer.first.{index} AS {name}")).collect();
-    let cell_of_first: Vec<String> = sources.iter().map(|source| format!("event.{source}")).collect();
+    let firsts: Vec<String> = (1..).zip(&names).map(|(index, name)| format!("newcomer.first.{index} AS {name}")).collect();
     let zeros: Vec<String> = CELL_SUMS.iter().map(|column| format!("0 AS {column}")).collect();
     let counted: Vec<String> = CELL_SUMS.iter().map(|column| format!("event.{column} AS {column}")).collect();
     let own = own_events(&[&["brand", "left_out"], sources.as_slice(), CELL_SUMS.as_slice()].concat(), scope);
-    let of_customers =
-        own_events(&[&["brand", "customer_id", "event_time", "event_id", "rank", "left_out"], sources.as_slice()].concat(), scope);
     let sums: Vec<String> = CELL_COLUMNS.iter().map(|column| format!("sum(counted.{column}) AS {column}")).collect();
     let keys = [&["brand"], names.as_slice()].concat().join(", ");
     format!(
         "SELECT {keys}, {sums}, max(counted.left_out) AS left_out FROM (\
-           SELECT event.brand AS brand, {own_names}, {counted}, 0 AS new_customers, event.left_out AS left_out FROM ({own}) AS event \
-           UNION ALL \
-           SELECT customer.brand AS brand, {firsts}, {zeros}, 1 AS new_customers, customer.left_out AS left_out FROM (\
-             SELECT event.brand AS brand, argMin(({cell_of_first}), {ORDER_OF_EVENTS}) AS first, max(event.left_out) AS left_out \
-             FROM ({of_customers}) AS event GROUP BY event.brand, event.customer_id) AS customer\
+           SELECT event.brand AS brand, {own_names}, {counted}, 0 AS new_customers, 0 AS referred_customers, event.left_out AS left_out \
+           FROM ({own}) AS event UNION ALL \
+           SELECT newcomer.brand AS brand, {firsts}, {zeros}, 1 AS new_customers, newcomer.is_brought AS referred_customers, \
+           newcomer.left_out AS left_out FROM ({newcomers}) AS newcomer\
          ) AS counted {condition} GROUP BY {keys}",
         sums = sums.join(", "),
         own_names = own_names.join(", "),
         counted = counted.join(", "),
         firsts = firsts.join(", "),
         zeros = zeros.join(", "),
-        cell_of_first = cell_of_first.join(", "),
+        newcomers = graph::newcomers(&sources, scope),
     )
 }
 
