@@ -54,7 +54,8 @@ fn killing_the_broker_and_clickhouse_delays_and_changes_nothing() -> Result<()> 
         stack.clickhouse.start_again()?;
         stack.kafka.kill()?;
         stack.kafka.start_again()?;
-        ensure!(pipeline.exit_code()?.is_none(), "the outage ended the process: {}", pipeline.log_text());
+        let exit_code = pipeline.exit_code()?;
+        ensure!(exit_code.is_none(), "the outage ended the process with {exit_code:?}: {}", pipeline.log_text());
     }
     settle(&world, load)?;
     ensure!(pipeline.terminate()? == 0, "the drain failed: {}", pipeline.log_text());
