@@ -22,6 +22,7 @@ const COMMANDS: &[Known] = &[
     Known { words: &["check"], arguments: &[] },
     Known { words: &["audit"], arguments: &[] },
     Known { words: &["customer"], arguments: &["c1"] },
+    Known { words: &["tree"], arguments: &["c1"] },
     Known { words: &["generate"], arguments: &[] },
     Known { words: &["dead-letter", "list"], arguments: &[] },
     Known { words: &["dead-letter", "show"], arguments: &["scans:0:1"] },
@@ -207,6 +208,113 @@ fn a_customer_is_shown_with_the_newest_row_days_and_events_of_each_brand() {
     let unknown = world.onecode(&["customer", "nobody'--"]).expect("ended");
     assert_eq!((unknown.code, unknown.stdout.as_str()), (1, ""));
     assert!(unknown.stderr.contains("no customer `nobody'--`"), "{unknown}");
+}
+
+/// `c1` brought `c2` and `c3`, `c2` brought `c4`; `star` brought 40 customers.
+fn world_with_a_tree() -> World<'static> {
+    let world = World::new("tree").expect("the stack");
+    world.migrate(2).expect("a migration");
+    for rows in [
+        "customers (brand, customer_id, first_event_time, referrer_id, referral_share_id, orders, paid, refunded, referred_direct, referred_total, version) VALUES
+            ('acme', 'c1', '2026-11-01 10:00:00.123', '', '', 1, 100, 0, 2, 3, 1),
+            ('acme', 'c2', '2026-11-02 10:00:00', 'c1', 's\u{1b}', 2, 500, 70, 1, 1, 2),
+            ('acme', 'c3', '2026-11-03 10:00:00', 'c1', 's1', 0, 9000, 0, 0, 0, 3),
+            ('acme', 'c4', '2026-11-04 10:00:00', 'c2', 's2', 0, 0, 0, 0, 0, 4),
+            ('bravo', 'c1', '1970-01-01 00:00:00', '', '', 0, 0, 0, 0, 0, 1)",
+        "customers (brand, customer_id, first_event_time, referrer_id, referred_direct, referred_total, paid, version)
+            SELECT 'acme', if(number = 0, 'star', concat('leaf', toString(number))), '2026-11-05 00:00:00', if(number = 0, '', 'star'),
+                if(number = 0, 40, 0), if(number = 0, 40, 0), number, 1 FROM numbers(41)",
+        "customer_subtrees (brand, customer_id, level, month, customers, orders, paid, refunded, version) VALUES
+            ('acme', 'c1', 1, '2026-11-01', 2, 2, 9500, 70, 1), ('acme', 'c1', 1, '2026-12-01', 0, 1, 1000, 0, 1),
+            ('acme', 'c1', 2, '2026-11-01', 1, 0, 0, 0, 1), ('acme', 'c1', 3, '2026-11-01', 0, 0, 0, 0, 1),
+            ('acme', 'c2', 1, '2026-11-01', 1, 0, 0, 0, 1)",
+        "referrals (brand, child_id, parent_id, share_id, time, version) SELECT brand, customer_id, referrer_id, referral_share_id,
+            if(referrer_id = '', toDateTime64(0, 3, 'UTC'), first_event_time), version FROM customers",
+    ] {
+        world.query(&format!("INSERT INTO {rows}")).expect(rows);
+    }
+    world
+}
+
+#[test]
+fn a_tree_is_drawn_with_levels_values_and_what_is_left_out() {
+    let world = world_with_a_tree();
+    let shown = world.must(&["tree", "c1", "--brand", "acme"]).expect("known");
+    let expected = "\
+tree of c1 of brand acme, brought by nobody
+
+below
+  level  customers  orders  paid   refunded  net
+  1      2          3       10500  70        10430
+  2      1          0       0      0         0
+  all    3          3       10500  70        10430
+
+  customer     level  first event               orders  own net  brought  in all  net below
+  c1           0      2026-11-01T10:00:00.123Z  1       100      2        3       10430
+  ├─ c2        1      2026-11-02T10:00:00.000Z  2       430      1        1       0
+  │  └─ c4     2      2026-11-04T10:00:00.000Z  0       0        0        0       0
+  └─ c3        1      2026-11-03T10:00:00.000Z  0       9000     0        0       0
+
+";
+    let squeezed = |text: &str| text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+    assert_eq!(squeezed(&shown), squeezed(expected), "{shown}");
+
+    let all = world.must(&["tree", "c1", "--depth", "1"]).expect("known");
+    assert!(all.contains("│  └─ 1 not shown\n") && !all.contains("c4"), "{all}");
+    assert!(all.contains("tree of c1 of brand bravo") && all.contains(" never "), "{all}");
+    let below_the_middle = world.must(&["tree", "c2"]).expect("known");
+    assert!(below_the_middle.contains("brought by c1 by share s\\u{1b}\n"), "{below_the_middle}");
+
+    let star = world.must(&["tree", "star", "--children", "3"]).expect("known");
+    let lines: Vec<&str> = star.lines().filter(|line| line.contains('─')).map(str::trim_start).collect();
+    let starts = ["├─ leaf40 ", "├─ leaf39 ", "├─ leaf38 ", "└─ and 37 more"];
+    assert!(lines.len() == 4 && lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{star}");
+    let few = world.must(&["tree", "star", "--lines", "1"]).expect("known");
+    assert!(few.contains("└─ 40 not shown") && !few.contains("leaf"), "{few}");
+
+    let unknown = world.onecode(&["tree", "nobody'--"]).expect("ended");
+    assert_eq!((unknown.code, unknown.stdout.as_str()), (1, ""));
+    assert!(unknown.stderr.contains("no customer `nobody'--`"), "{unknown}");
+    let wrong = world.onecode(&["tree", "c1", "--depth", "0"]).expect("ended");
+    assert_eq!(wrong.code, 2, "{wrong}");
+}
+
+#[test]
+fn a_tree_as_json_nests_children_and_the_view_lists_all_of_it() {
+    let world = world_with_a_tree();
+    let trees = world.must(&["tree", "c1", "--json"]).expect("known");
+    let trees: serde_json::Value = serde_json::from_str(&trees).expect("JSON");
+    assert_eq!((&trees[0]["brand"], &trees[1]["brand"]), (&"acme".into(), &"bravo".into()));
+    assert_eq!(trees[0]["levels"][0]["net"], 10_430);
+    let root = &trees[0]["tree"];
+    assert_eq!((&root["level"], &root["referred_total"], &root["subtree_net"]), (&0.into(), &3.into(), &10_430.into()));
+    let child = &root["children"][0];
+    assert_eq!((&child["customer_id"], &child["net"], &child["more_children"]), (&"c2".into(), &430.into(), &0.into()));
+    assert_eq!(child["children"][0]["customer_id"], "c4");
+    assert_eq!(trees[1]["tree"]["first_event_time"], serde_json::Value::Null);
+
+    let columns =
+        "level, customer_id, parent_id, share_id, toUnixTimestamp64Milli(first_event_time), orders, net, referred_direct, referred_total";
+    let tree = |call: &str| world.query(&format!("SELECT {columns} FROM v_referral_tree({call}) ORDER BY level, customer_id FORMAT CSV"));
+    let listed = tree("brand = 'acme', customer = 'c1'").expect("rows");
+    let expected = "\
+0,\"c1\",\"\",\"\",1793527200123,1,100,2,3
+1,\"c2\",\"c1\",\"s\u{1b}\",1793613600000,2,430,1,1
+1,\"c3\",\"c1\",\"s1\",1793700000000,0,9000,0,0
+2,\"c4\",\"c2\",\"s2\",1793786400000,0,0,0,0
+";
+    assert_eq!(listed, expected);
+    assert_eq!(tree("customer = 'c4', brand = 'acme'").expect("rows").lines().count(), 1);
+    assert_eq!(tree("brand = 'acme', customer = 'nobody'").expect("rows"), "");
+    assert_eq!(tree("brand = 'bravo', customer = 'c1'").expect("rows").lines().count(), 1);
+    assert_eq!(tree("brand = 'acme', customer = 'star'").expect("rows").lines().count(), 41);
+
+    // As while an edge moves: two rows of different moments close a circle.
+    world.query("INSERT INTO referrals (brand, child_id, parent_id, version) VALUES ('acme', 'c1', 'c4', 9)").expect("a row");
+    world.query("INSERT INTO customers (brand, customer_id, referrer_id, referred_direct, version) VALUES ('acme', 'c1', 'c4', 2, 9), ('acme', 'c4', 'c2', 1, 9)").expect("rows");
+    assert_eq!(tree("brand = 'acme', customer = 'c1'").expect("rows").lines().count(), 4);
+    let circle = world.must(&["tree", "c1", "--brand", "acme"]).expect("known");
+    assert_eq!(circle.lines().filter(|line| line.contains("2026-11") || line.contains(" never ")).count(), 4, "{circle}");
 }
 
 #[test]

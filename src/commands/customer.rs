@@ -195,7 +195,8 @@ fn time(column: &str) -> String {
     format!("concat(replaceOne(toString({column}), ' ', 'T'), 'Z')")
 }
 
-fn time_or_never(column: &str) -> String {
+/// A time of `v_customers AS c` as RFC 3339 text under its own name; NULL for never.
+pub(super) fn time_or_never(column: &str) -> String {
     format!("if(toUnixTimestamp64Milli(c.{column}) = 0, NULL, {}) AS {column}", time(&format!("c.{column}")))
 }
 

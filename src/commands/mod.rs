@@ -13,6 +13,7 @@ pub mod migrate;
 pub mod run;
 mod sending;
 mod table;
+pub mod tree;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -92,6 +93,14 @@ enum Command {
         #[command(flatten)]
         args: run::RunArgs,
     },
+    /// Show whom a customer brought, and whom those brought, as a tree
+    #[command(after_help = tree::EXAMPLES)]
+    Tree {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        args: tree::TreeArgs,
+    },
 }
 
 impl Command {
@@ -104,6 +113,7 @@ impl Command {
             Command::Generate(args) => generate::run(args, out),
             Command::DeadLetter { command } => dead_letter::run(command, out),
             Command::Run { config, args } => run::run(&config.load()?, args),
+            Command::Tree { config, args } => block_on(tree::run(&config.load()?, args, out)),
         }
     }
 

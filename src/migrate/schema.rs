@@ -97,6 +97,7 @@ pub const VIEWS: &[View] = views![
     "v_codes",
     "v_parameters",
     "v_referrals",
+    "v_referral_tree",
     "v_customer_subtrees",
     "v_shares",
     "v_share_cascades",
