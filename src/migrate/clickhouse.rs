@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::MigrateError;
 use super::compare::server_tables;
-use super::schema::{self, BOOKKEEPING, MIGRATIONS, TableSchema, VIEWS};
+use super::schema::{self, BOOKKEEPING, MIGRATIONS, SOURCE_LOGIN, TableSchema, VIEW_ENGINES, VIEWS};
 use crate::config::ClickHouse;
 use crate::store::{Admin, identifier, literal};
 
@@ -27,6 +27,8 @@ struct Found {
     has_database: bool,
     tables: BTreeMap<String, TableSchema>,
     views: BTreeSet<String>,
+    /// Dictionaries that the server could not load.
+    failed_dictionaries: BTreeSet<String>,
     /// Checksums of what was applied, by number and name.
     applied: BTreeMap<(u32, String), String>,
 }
@@ -54,6 +56,7 @@ pub async fn plan(config: &ClickHouse) -> Result<Vec<Step>, MigrateError> {
         steps.push(step("create table `schema_migrations`", vec![BOOKKEEPING.to_owned()]));
     }
     steps.extend(pending_migrations(&found));
+    steps.extend(pending_regions(&found));
     steps.extend(pending_views(&found, config));
     steps.extend(pending_retention(&found, config));
     Ok(steps)
@@ -79,7 +82,10 @@ async fn look(config: &ClickHouse) -> Result<Found, MigrateError> {
     }
     let admin = Admin::new(config);
     let tables = server_tables(&admin).await?;
-    let views: Vec<String> = admin.rows("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'").await?;
+    let views = format!("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine IN {VIEW_ENGINES}");
+    let views: Vec<String> = admin.rows(&views).await?;
+    let failed: Vec<String> =
+        admin.rows("SELECT name FROM system.dictionaries WHERE database = currentDatabase() AND last_exception != ''").await?;
     let applied: Vec<Applied> = if tables.contains_key("schema_migrations") {
         admin.rows("SELECT number, name, checksum FROM schema_migrations FINAL").await?
     } else {
@@ -89,6 +95,7 @@ async fn look(config: &ClickHouse) -> Result<Found, MigrateError> {
         has_database: true,
         tables,
         views: views.into_iter().collect(),
+        failed_dictionaries: failed.into_iter().collect(),
         applied: applied.into_iter().map(|row| ((row.number, row.name), row.checksum)).collect(),
     })
 }
@@ -126,12 +133,34 @@ fn pending_views(found: &Found, config: &ClickHouse) -> impl Iterator<Item = Ste
         let sql = view.sql(retention);
         let checksum = schema::checksum(&sql);
         let exists = found.views.contains(view.name);
-        if exists && found.applied.get(&(0, view.name.to_owned())) == Some(&checksum) {
+        let is_broken = found.failed_dictionaries.contains(view.name);
+        if exists && !is_broken && found.applied.get(&(0, view.name.to_owned())) == Some(&checksum) {
             return None;
         }
         let verb = if exists { "replace" } else { "create" };
-        Some(step(format!("{verb} view `{}`", view.name), vec![sql, record(0, view.name, &checksum)]))
+        let sql = sql.replace(SOURCE_LOGIN, &source_login(config));
+        Some(step(format!("{verb} {} `{}`", view.kind(), view.name), vec![sql, record(0, view.name, &checksum)]))
     })
+}
+
+/// The division codes, when the list or its table is new. Merged at once, since a dictionary reads without FINAL.
+fn pending_regions(found: &Found) -> Option<Step> {
+    let (name, sql) = schema::regions_insert();
+    let checksum = schema::checksum(&sql);
+    if found.tables.contains_key("regions") && found.applied.get(&(0, name.to_owned())) == Some(&checksum) {
+        return None;
+    }
+    let statements = vec![sql, "OPTIMIZE TABLE regions FINAL".to_owned(), record(0, name, &checksum)];
+    Some(step(format!("fill table `regions` with the division codes of {}", schema::REGIONS_EDITION), statements))
+}
+
+/// A dictionary reads its table by a login of its own; without one the server takes `default` without a password.
+fn source_login(config: &ClickHouse) -> String {
+    let password = config.password.expose();
+    if config.user == "default" && password.is_empty() {
+        return String::new();
+    }
+    format!(" USER {} PASSWORD {}", literal(&config.user), literal(password))
 }
 
 /// Where the retention on the server is not the configured one.

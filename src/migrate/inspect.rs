@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::clickhouse::retention_differences;
 use super::compare::{compare, server_tables};
-use super::schema::VIEWS;
+use super::schema::{VIEW_ENGINES, VIEWS};
 use super::topics::{self, Cluster};
 use super::{MigrateError, schema};
 use crate::config::Config;
@@ -66,9 +66,10 @@ async fn inspect_clickhouse(config: &Config, inspection: &mut Inspection) -> Res
 }
 
 async fn missing_views(admin: &Admin) -> Result<Vec<String>, AdminError> {
-    let found: Vec<String> = admin.rows("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'").await?;
+    let query = format!("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine IN {VIEW_ENGINES}");
+    let found: Vec<String> = admin.rows(&query).await?;
     let missing = VIEWS.iter().filter(|view| !found.iter().any(|name| name == view.name));
-    Ok(missing.map(|view| format!("view `{}` does not exist; run `onecode migrate`", view.name)).collect())
+    Ok(missing.map(|view| format!("{} `{}` does not exist; run `onecode migrate`", view.kind(), view.name)).collect())
 }
 
 #[derive(Row, Deserialize)]

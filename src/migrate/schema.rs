@@ -18,7 +18,8 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
-/// A view for readers. It holds nothing, so that it is replaced whenever its definition changes.
+/// A view, a refreshable materialized view or a dictionary. It holds nothing of its own, so that it is replaced whenever its definition
+/// changes.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     /// Name in ClickHouse.
@@ -65,6 +66,12 @@ macro_rules! views {
 /// The bookkeeping of migrations: created before any of them, and not one of them.
 pub const BOOKKEEPING: &str = include_str!("../../deploy/clickhouse/0001_schema_migrations.sql");
 
+/// The division codes of China that fill `regions`: tab-separated, lines of `#` name the source.
+pub const REGIONS: &str = include_str!("../../deploy/regions/regions.tsv");
+
+/// Date of that list as YYYYMMDD.
+pub const REGIONS_EDITION: u32 = 20_251_231;
+
 /// All migrations in their order.
 pub const MIGRATIONS: &[Migration] = migrations![
     2 "0002_customers",
@@ -82,9 +89,13 @@ pub const MIGRATIONS: &[Migration] = migrations![
     14 "0014_customer_subtrees",
     15 "0015_shares",
     16 "0016_share_cascades",
+    30 "0030_regions",
+    31 "0031_device_sweeps",
+    32 "0032_recent_device_sweeps",
+    33 "0033_risky_codes",
 ];
 
-/// All views.
+/// All views, each after those that it reads.
 pub const VIEWS: &[View] = views![
     "v_customers",
     "v_customer_days",
@@ -94,8 +105,19 @@ pub const VIEWS: &[View] = views![
     "v_scans",
     "v_purchases",
     "v_share_events",
-    "v_codes",
     "v_parameters",
+    "v_parameter_defaults",
+    "v_regions",
+    "region",
+    "v_risk_knobs",
+    "v_device_sweeps_of_days",
+    "v_device_sweeps",
+    "v_risky_devices",
+    "v_codes",
+    "v_risky_codes",
+    "refresh_device_sweeps",
+    "refresh_recent_device_sweeps",
+    "refresh_risky_codes",
     "v_referrals",
     "v_referral_tree",
     "v_customer_subtrees",
@@ -116,10 +138,38 @@ impl Migration {
 }
 
 impl View {
-    /// The statement, with the retention of `activity_minute` filled in.
+    /// The statement, with the retention of `activity_minute` filled in. Where it has [`SOURCE_LOGIN`], a login has to take its place.
     pub fn sql(&self, minute_retention_days: u32) -> String {
         self.template.replace("{minute_retention_days}", &minute_retention_days.to_string())
     }
+
+    /// What the statement creates: "view", "refreshable view" or "dictionary".
+    pub fn kind(&self) -> &'static str {
+        let creates = |what: &str| self.template.lines().any(|line| line.starts_with(&format!("CREATE OR REPLACE {what} ")));
+        if creates("DICTIONARY") {
+            "dictionary"
+        } else if creates("MATERIALIZED VIEW") {
+            "refreshable view"
+        } else {
+            "view"
+        }
+    }
+}
+
+/// Stands for the login of a dictionary's source: not filled in here, so that no password reaches a checksum.
+pub const SOURCE_LOGIN: &str = "{source_login}";
+
+/// Engines of `system.tables` that [`VIEWS`] may have, as a list of SQL literals.
+pub const VIEW_ENGINES: &str = "('View', 'MaterializedView', 'Dictionary')";
+
+/// The statement that fills `regions`, and its name in the bookkeeping.
+pub fn regions_insert() -> (&'static str, String) {
+    let mut sql = "INSERT INTO regions SETTINGS async_insert = 0 FORMAT TabSeparated\n".to_owned();
+    for line in REGIONS.lines().filter(|line| !line.starts_with('#')) {
+        sql.push_str(line);
+        sql.push_str(&format!("\t{REGIONS_EDITION}\n"));
+    }
+    ("regions.tsv", sql)
 }
 
 /// Hash of a statement as 16 hexadecimal digits.
@@ -221,6 +271,22 @@ mod tests {
         assert_eq!(parameters.columns.last(), Some(&Column { name: "updated_at".to_owned(), kind: "DateTime64(3, 'UTC')".to_owned() }));
         let purchases = tables().get("purchases").expect("purchases");
         assert!(purchases.columns.contains(&Column { name: "lines.sku".to_owned(), kind: "Array(String)".to_owned() }));
+    }
+
+    #[test]
+    fn every_region_has_a_parent_in_the_list_and_lies_in_china() {
+        let (_, sql) = regions_insert();
+        let rows: Vec<Vec<&str>> = sql.lines().skip(1).map(|line| line.split('\t').collect()).collect();
+        let codes: std::collections::BTreeSet<&str> = rows.iter().map(|row| row[0]).collect();
+        assert_eq!(codes.len(), rows.len(), "each code once");
+        for row in &rows {
+            assert_eq!(row.len(), 9, "{row:?}");
+            assert!(row[1] == "0" || codes.contains(row[1]), "{row:?}: unknown parent");
+            let (longitude, latitude): (f64, f64) = (row[4].parse().expect("a number"), row[5].parse().expect("a number"));
+            assert!((73.0..136.0).contains(&longitude) && (3.0..54.0).contains(&latitude), "{row:?}");
+        }
+        let provinces = rows.iter().filter(|row| row[2] == "province").count();
+        assert!(provinces == 34 && rows.len() > 3_000, "{provinces} of {}", rows.len());
     }
 
     #[test]
