@@ -53,7 +53,7 @@ impl Database {
             SERVER.clickhouse.url()
         );
         let config = Config::from_text(&text, Path::new("onecode.toml"), []).expect("a configuration");
-        for step in migrate::plan(&config.clickhouse).await.expect("a plan") {
+        for step in migrate::plan(&config).await.expect("a plan") {
             migrate::apply(&config.clickhouse, &step).await.expect("a step");
         }
         let database = Database { name, config };

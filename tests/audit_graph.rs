@@ -33,7 +33,7 @@ impl Database {
     async fn new(name: &'static str, levels: u8) -> Database {
         let text = format!("[clickhouse]\nurl = \"{}\"\ndatabase = \"{name}\"\n[limits]\nlevels = {levels}\n", SERVER.clickhouse.url());
         let config = Config::from_text(&text, Path::new("onecode.toml"), []).expect("a configuration");
-        for step in migrate::plan(&config.clickhouse).await.expect("a plan") {
+        for step in migrate::plan(&config).await.expect("a plan") {
             migrate::apply(&config.clickhouse, &step).await.expect("a step");
         }
         Database { name, config }

@@ -34,10 +34,10 @@ impl Database {
     async fn new(name: &'static str) -> Database {
         let text = format!("[clickhouse]\nurl = \"{}\"\ndatabase = \"{name}\"\n", SERVER.clickhouse.url());
         let config = Config::from_text(&text, Path::new("onecode.toml"), []).expect("a configuration");
-        for step in migrate::plan(&config.clickhouse).await.expect("a plan") {
+        for step in migrate::plan(&config).await.expect("a plan") {
             migrate::apply(&config.clickhouse, &step).await.expect("a step");
         }
-        let again = migrate::plan(&config.clickhouse).await.expect("a plan");
+        let again = migrate::plan(&config).await.expect("a plan");
         assert!(again.is_empty(), "a second migration has nothing to do: {again:?}");
         Database(name)
     }
@@ -313,7 +313,7 @@ async fn a_dictionary_logs_in_as_the_configuration_says_and_is_replaced_when_it_
     );
     let config = Config::from_text(&text, Path::new("onecode.toml"), []).expect("a configuration");
     let migrated = async || {
-        let steps = migrate::plan(&config.clickhouse).await.expect("a plan");
+        let steps = migrate::plan(&config).await.expect("a plan");
         for step in &steps {
             migrate::apply(&config.clickhouse, step).await.expect("a step");
         }

@@ -44,7 +44,7 @@ fn partitions(text: &str) -> Result<usize, String> {
 pub async fn run(config: &Config, args: &MigrateArgs, out: &mut impl Write) -> Result<Verdict> {
     let does = if args.dry_run { "would " } else { "" };
     let mut done = 0;
-    for step in migrate::plan(&config.clickhouse).await? {
+    for step in migrate::plan(config).await? {
         writeln!(out, "{does}{}", step.what)?;
         if !args.dry_run {
             migrate::apply(&config.clickhouse, &step).await?;

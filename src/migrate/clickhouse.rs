@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::MigrateError;
 use super::compare::server_tables;
-use super::schema::{self, BOOKKEEPING, MIGRATIONS, SOURCE_LOGIN, TableSchema, VIEW_ENGINES, VIEWS};
-use crate::config::ClickHouse;
+use super::schema::{self, BOOKKEEPING, MIGRATIONS, SOURCE_LOGIN, TableSchema, VIEW_ENGINES, VIEWS, ViewValues};
+use crate::config::{ClickHouse, Config};
 use crate::store::{Admin, identifier, literal};
 
 /// One thing to do.
@@ -44,7 +44,9 @@ struct Applied {
 ///
 /// # Errors
 /// When the server cannot be asked, when an applied migration was edited, or when a newer release migrated the database.
-pub async fn plan(config: &ClickHouse) -> Result<Vec<Step>, MigrateError> {
+pub async fn plan(config: &Config) -> Result<Vec<Step>, MigrateError> {
+    let views = ViewValues::new(config);
+    let config = &config.clickhouse;
     let found = look(config).await?;
     refuse_foreign_history(&found.applied)?;
     let mut steps = Vec::new();
@@ -57,7 +59,7 @@ pub async fn plan(config: &ClickHouse) -> Result<Vec<Step>, MigrateError> {
     }
     steps.extend(pending_migrations(&found));
     steps.extend(pending_regions(&found));
-    steps.extend(pending_views(&found, config));
+    steps.extend(pending_views(&found, config, &views));
     steps.extend(pending_retention(&found, config));
     Ok(steps)
 }
@@ -127,10 +129,9 @@ fn pending_migrations(found: &Found) -> impl Iterator<Item = Step> {
     })
 }
 
-fn pending_views(found: &Found, config: &ClickHouse) -> impl Iterator<Item = Step> {
-    let retention = config.minute_retention_days;
+fn pending_views(found: &Found, config: &ClickHouse, values: &ViewValues) -> impl Iterator<Item = Step> {
     VIEWS.iter().filter_map(move |view| {
-        let sql = view.sql(retention);
+        let sql = view.sql(values);
         let checksum = schema::checksum(&sql);
         let exists = found.views.contains(view.name);
         let is_broken = found.failed_dictionaries.contains(view.name);

@@ -85,7 +85,7 @@ async fn hanging_views(admin: &Admin) -> Result<Vec<String>, AdminError> {
               FROM system.tables WHERE database = currentDatabase()) AS source \
         INNER JOIN system.tables AS view ON view.database = source.dependency.1 AND view.name = source.dependency.2 \
         WHERE view.engine = 'MaterializedView' AND view.create_table_query NOT LIKE '%) REFRESH %' AND view.create_table_query NOT LIKE '% REFRESH EVERY %' \
-          AND view.create_table_query NOT LIKE '% REFRESH AFTER %' \
+          AND view.create_table_query NOT LIKE '% REFRESH AFTER %' AND view.create_table_query NOT LIKE '% REFRESH DEPENDS ON %' \
         ORDER BY table, view";
     let views: Vec<HangingView> = admin.rows(query).await?;
     let ours = views.into_iter().filter(|view| schema::tables().contains_key(&view.table));

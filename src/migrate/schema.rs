@@ -7,6 +7,10 @@ use std::sync::LazyLock;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::config::Config;
+use crate::model::Calendar;
+use crate::store::literal;
+
 /// One numbered step: one statement that creates or alters one table. Once released it is never edited.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration {
@@ -25,6 +29,32 @@ pub struct View {
     /// Name in ClickHouse.
     pub name: &'static str,
     template: &'static str,
+}
+
+/// What the texts of views need of the configuration.
+#[derive(Clone, Debug)]
+pub struct ViewValues {
+    minute_retention_days: u32,
+    calendar: Calendar,
+}
+
+impl ViewValues {
+    /// As configured.
+    pub fn new(config: &Config) -> Self {
+        ViewValues { minute_retention_days: config.clickhouse.minute_retention_days, calendar: config.calendar() }
+    }
+
+    /// An expression over a column `brand`: how many minutes east of UTC its calendar is.
+    fn utc_offset_minutes(&self) -> String {
+        let default = self.calendar.default_zone().offset_minutes();
+        let own: Vec<(String, String)> =
+            self.calendar.brands().map(|(brand, zone)| (literal(brand), zone.offset_minutes().to_string())).collect();
+        if own.is_empty() {
+            return default.to_string();
+        }
+        let (brands, offsets): (Vec<String>, Vec<String>) = own.into_iter().unzip();
+        format!("transform(CAST(brand, 'String'), [{}], [{}], {default})", brands.join(", "), offsets.join(", "))
+    }
 }
 
 /// A table as the migrations leave it.
@@ -89,6 +119,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     14 "0014_customer_subtrees",
     15 "0015_shares",
     16 "0016_share_cascades",
+    17 "0017_manual_picks",
     30 "0030_regions",
     31 "0031_device_sweeps",
     32 "0032_recent_device_sweeps",
@@ -123,6 +154,10 @@ pub const VIEWS: &[View] = views![
     "v_customer_subtrees",
     "v_shares",
     "v_share_cascades",
+    "v_brand_parameters",
+    "v_segment_parameters",
+    "v_segments_at",
+    "customer_segments",
 ];
 
 impl Migration {
@@ -138,9 +173,11 @@ impl Migration {
 }
 
 impl View {
-    /// The statement, with the retention of `activity_minute` filled in. Where it has [`SOURCE_LOGIN`], a login has to take its place.
-    pub fn sql(&self, minute_retention_days: u32) -> String {
-        self.template.replace("{minute_retention_days}", &minute_retention_days.to_string())
+    /// The statement, with what it needs of the configuration filled in. Where it has [`SOURCE_LOGIN`], a login has to take its place.
+    pub fn sql(&self, values: &ViewValues) -> String {
+        self.template
+            .replace("{minute_retention_days}", &values.minute_retention_days.to_string())
+            .replace("{utc_offset_minutes}", &values.utc_offset_minutes())
     }
 
     /// What the statement creates: "view", "refreshable view" or "dictionary".
@@ -258,6 +295,17 @@ mod tests {
             let names: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
             assert_eq!(names, table.columns(), "{}", table.name());
         }
+    }
+
+    #[test]
+    fn views_know_the_calendar_of_every_brand() {
+        let offsets = |settings: &str| {
+            let config = Config::from_text(settings, std::path::Path::new("onecode.toml"), []).expect("a configuration");
+            ViewValues::new(&config).utc_offset_minutes()
+        };
+        assert_eq!(offsets(""), "480");
+        let own = "[pipeline]\ntime_zone = \"Z\"\n[brands.acme]\ntime_zone = \"-03:30\"\n[brands.bolt]\ntime_zone = \"+08:00\"\n";
+        assert_eq!(offsets(own), "transform(CAST(brand, 'String'), ['acme', 'bolt'], [-210, 480], 0)");
     }
 
     #[test]

@@ -12,6 +12,7 @@
 #![allow(dead_code, unused_imports, reason = "every test program uses a part of it")]
 
 pub mod events;
+pub mod facts;
 pub mod load;
 pub mod pipeline;
 pub mod stack;
@@ -20,6 +21,7 @@ pub mod world;
 
 use std::time::Duration;
 
+pub use facts::Facts;
 pub use load::Load;
 pub use pipeline::{Finished, Pipeline};
 pub use stack::Stack;
