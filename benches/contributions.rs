@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use onecode::decode::{Format, RawRecord, Rules, decode};
-use onecode::engine::{Engine, ForgetRule, Settings};
+use onecode::engine::{Engine, ForgetRule, Mechanisms, Settings};
 use onecode::generate::{Generator, Options};
 use onecode::model::{Body, Calendar, Event, Purchase, PurchaseKind, TimeZone, Version, Via, owner};
 use onecode::pb::Contribution;
@@ -34,7 +34,7 @@ impl Pipeline {
                 calendar,
                 forget: ForgetRule::default(),
                 levels: LEVELS,
-                recognises_repeats: true,
+                mechanisms: Mechanisms::default(),
             })
         };
         Pipeline {

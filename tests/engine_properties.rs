@@ -33,7 +33,7 @@ const LEVELS: u8 = 3;
 fn settings(forget: ForgetRule) -> Settings {
     let zone = |text: &str| text.parse::<TimeZone>().expect("a zone");
     let calendar = Calendar::new(zone("+08:00"), BTreeMap::from([("bolt".to_owned(), zone("-03:30"))]));
-    Settings { task: TASK.into(), calendar, forget, levels: LEVELS, recognises_repeats: true }
+    Settings { task: TASK.into(), calendar, forget, levels: LEVELS, mechanisms: Mechanisms::default() }
 }
 
 // ---- events ----

@@ -22,7 +22,17 @@ fn without(switch_off: impl FnOnce(&mut Switches)) -> Sabotage {
 
 #[test]
 fn counting_a_repeat_again_is_noticed() {
-    assert_noticed(100, without(|switches| switches.recognises_repeats = false));
+    assert_noticed(100, without(|switches| switches.engine.recognises_repeats = false));
+}
+
+#[test]
+fn a_contribution_that_is_taken_whatever_its_version_is_noticed() {
+    assert_noticed(5_000, without(|switches| switches.engine.compares_versions = false));
+}
+
+#[test]
+fn a_pair_that_keeps_silent_where_it_would_say_the_same_again_is_noticed() {
+    assert_noticed(20_000, without(|switches| switches.engine.repeats_itself = false));
 }
 
 #[test]

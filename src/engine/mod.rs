@@ -48,10 +48,27 @@ pub struct Settings {
     pub calendar: Calendar,
     /// When state goes.
     pub forget: ForgetRule,
-    /// Always true but in tests of the tests: an event that is remembered is not counted again.
-    pub recognises_repeats: bool,
+    /// All at work but in tests of the tests.
+    pub mechanisms: Mechanisms,
     /// How deep subtrees and cascades reach, 1 or more.
     pub levels: u8,
+}
+
+/// What the state's exactness rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mechanisms {
+    /// An event that is remembered is not counted again.
+    pub recognises_repeats: bool,
+    /// A contribution is kept only if its version is above that of what the same pair said before.
+    pub compares_versions: bool,
+    /// A touched pair is said again also when it says what it said before.
+    pub repeats_itself: bool,
+}
+
+impl Default for Mechanisms {
+    fn default() -> Self {
+        Mechanisms { recognises_repeats: true, compares_versions: true, repeats_itself: true }
+    }
 }
 
 /// When state goes that no accepted event can reach any more.
@@ -130,11 +147,11 @@ impl Engine {
             minute_cells: Cells::new(),
             day_cells: Cells::new(),
             active_days: Cells::new(),
-            graph: Graph::new(settings.levels),
+            graph: Graph::new(settings.levels, settings.mechanisms),
             horizon_ms: 0,
             reach_ms: 0,
             sweep: Sweep::new(settings.forget),
-            recognises_repeats: settings.recognises_repeats,
+            recognises_repeats: settings.mechanisms.recognises_repeats,
             live: Live::default(),
             live_chunks: 0,
             last_version: None,

@@ -705,6 +705,7 @@ impl Restore {
         positions
             .check(self.settings.tasks, &self.settings.fingerprint, &self.settings.cluster_id)
             .map_err(|source| self.positions_error(source))?;
+        self.engine.note_restored();
         let live = self.engine.live();
         if (live.count, live.hash) != (positions.live_rows, positions.live_hash) {
             return Err(TaskError::Integrity {

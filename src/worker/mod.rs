@@ -97,7 +97,7 @@ impl WorkerSettings {
             task: identity.name.clone(),
             calendar: self.calendar.clone(),
             forget: crate::engine::ForgetRule::default(),
-            recognises_repeats: self.switches.recognises_repeats,
+            mechanisms: self.switches.engine,
             levels: self.levels,
         }
     }

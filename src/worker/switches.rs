@@ -1,11 +1,13 @@
 //! Mechanisms that the promise rests on. The product always runs with all of them: no configuration reaches this. Tests switch
 //! them off one at a time, to see that the simulator notices what is then lost.
 
+use crate::engine::Mechanisms;
+
 /// Which mechanisms work; by default all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switches {
-    /// An event that a customer remembers is not counted again.
-    pub recognises_repeats: bool,
+    /// Those of a task's state.
+    pub engine: Mechanisms,
     /// A checkpoint waits until Kafka has what was produced before its cut.
     pub awaits_acknowledgements: bool,
     /// A checkpoint waits until the rows of its cut are in.
@@ -16,6 +18,6 @@ pub struct Switches {
 
 impl Default for Switches {
     fn default() -> Self {
-        Switches { recognises_repeats: true, awaits_acknowledgements: true, awaits_rows: true, horizon_awaits_replay: true }
+        Switches { engine: Mechanisms::default(), awaits_acknowledgements: true, awaits_rows: true, horizon_awaits_replay: true }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use onecode::engine::{Engine, ForgetRule, Settings};
+use onecode::engine::{Engine, ForgetRule, Mechanisms, Settings};
 use onecode::model::{Calendar, Event, TimeZone, Version, owner};
 use onecode::pb::Contribution;
 use onecode::rows::ServingRows;
@@ -316,7 +316,13 @@ impl Cluster {
 fn settings(task: u32, levels: u8) -> Settings {
     let zone = "+08:00".parse::<TimeZone>().expect("a zone");
     let forget = ForgetRule { slack_ms: 0, pass_step_ms: 1 };
-    Settings { task: task.to_string().into(), calendar: Calendar::new(zone, BTreeMap::new()), forget, levels, recognises_repeats: true }
+    Settings {
+        task: task.to_string().into(),
+        calendar: Calendar::new(zone, BTreeMap::new()),
+        forget,
+        levels,
+        mechanisms: Mechanisms::default(),
+    }
 }
 
 fn restored(stored: &Checkpoint, task: u32, levels: u8) -> Engine {

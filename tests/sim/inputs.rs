@@ -65,6 +65,8 @@ pub struct Producer {
     max_lateness_ms: i64,
     /// Records of a thousand that arrive in another partition than their customer's.
     misrouted_permille: u32,
+    /// Events of a thousand that come through somebody's share.
+    via_permille: u32,
     identities: BTreeSet<(String, String, EventKind, String)>,
     serial: usize,
 }
@@ -74,8 +76,8 @@ fn purpose_of(number: i32) -> ScanPurpose {
 }
 
 impl Producer {
-    pub fn new(customers: usize, max_lateness_ms: i64, misrouted_permille: u32) -> Self {
-        Producer { customers, max_lateness_ms, misrouted_permille, identities: BTreeSet::new(), serial: 0 }
+    pub fn new(customers: usize, max_lateness_ms: i64, misrouted_permille: u32, via_permille: u32) -> Self {
+        Producer { customers, max_lateness_ms, misrouted_permille, via_permille, identities: BTreeSet::new(), serial: 0 }
     }
 
     /// An event with an identity of its own, made at `now_ms` (Unix milliseconds).
@@ -89,7 +91,7 @@ impl Producer {
             event_id = format!("n{}", self.serial);
         }
         let time_ms = self.time(random, now_ms);
-        let via = random.chance(300).then(|| (format!("s{}", random.below(3)), self.customer(random)));
+        let via = random.chance(self.via_permille).then(|| (format!("s{}", random.below(3)), self.customer(random)));
         let common = Common { event_id, brand, customer_id, time_ms, via };
         match kind {
             EventKind::Scan => scan(random, self.serial, common),

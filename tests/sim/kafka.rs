@@ -62,7 +62,7 @@ impl Log {
 }
 
 /// A produced message on its way to its log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Message {
     pub ticket: Ticket,
     pub key: Option<Vec<u8>>,

@@ -138,14 +138,17 @@ impl World {
         true
     }
 
-    /// Kafka takes a message, and once in a while twice.
+    /// Kafka takes a message, and once in a while twice: at once, or when others have spoken since.
     fn append(&mut self, tp: &TopicPartition, wall_ms: i64, message: Message) {
-        let is_doubled = self.has_faults && self.random.chance(15);
-        let log = self.kafka.log_mut(tp);
-        if is_doubled {
-            log.append(wall_ms, message.key.clone(), message.value.clone(), message.headers.clone());
+        if self.has_faults && self.random.chance(30) {
+            let copy = message.clone();
+            if self.random.chance(500) {
+                self.kafka.orphans.push((tp.clone(), VecDeque::from([copy])));
+            } else {
+                self.kafka.log_mut(tp).append(wall_ms, copy.key, copy.value, copy.headers);
+            }
         }
-        log.append(wall_ms, message.key, message.value, message.headers);
+        self.kafka.log_mut(tp).append(wall_ms, message.key, message.value, message.headers);
     }
 
     /// Lets brokers take a message of a producer that is gone. Whether there was one.

@@ -15,6 +15,7 @@ mod sent;
 mod shares;
 mod store;
 mod texts;
+mod unsaid;
 
 use hashbrown::HashSet;
 
@@ -23,10 +24,12 @@ use self::links::{LinkKey, Links};
 use self::pairs::{Held, Pairs};
 use self::shares::{ChildShare, ShareNode};
 use self::texts::Texts;
+use self::unsaid::LastSaid;
+use super::Mechanisms;
 use super::packed::KeptSums;
 use super::slab::{Slab, Slot};
 use crate::engine::brands::BrandId;
-use crate::model::{Measure, Sums};
+use crate::model::{Measure, Sums, Version};
 
 pub(super) use self::links::Link;
 pub use self::received::ContributionError;
@@ -164,6 +167,10 @@ pub(super) struct Graph {
     dirty_layers: usize,
     /// Memory of all layers.
     layer_bytes: usize,
+    /// Not so in tests of the tests.
+    compares_versions: bool,
+    /// Only in tests of the tests.
+    last_said: Option<LastSaid>,
 }
 
 impl Graph {
@@ -172,8 +179,14 @@ impl Graph {
         self.layer_bytes += change.new_bytes;
     }
 
-    pub(super) fn new(levels: u8) -> Self {
-        Graph { levels, ..Graph::default() }
+    pub(super) fn new(levels: u8, mechanisms: Mechanisms) -> Self {
+        let last_said = (!mechanisms.repeats_itself).then(LastSaid::default);
+        Graph { levels, compares_versions: mechanisms.compares_versions, last_said, ..Graph::default() }
+    }
+
+    /// Whether a contribution is not above what the same pair said before.
+    fn is_outdated(&self, known: u64, version: Version) -> bool {
+        self.compares_versions && known >= version.0
     }
 
     /// The number of a link.

@@ -121,6 +121,11 @@ impl<T: Default + Held> Pairs<T> {
         self.to_be_cut.len()
     }
 
+    /// One above the highest slot: pairs are never dropped.
+    pub(super) fn slots(&self) -> Slot {
+        self.slab.slots()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }

@@ -45,7 +45,7 @@ impl Engine {
         let visitor = graph.texts.intern(&visit.visitor_id);
         let pair = graph.inbound_visits.find_or_insert(link.0, visitor.0);
         let known = &graph.inbound_visits.get(pair).value;
-        if known.version >= version.0 {
+        if graph.is_outdated(known.version, version) {
             return false;
         }
         let is_new = known.version == 0;
@@ -81,7 +81,7 @@ impl Engine {
         let sharer = self.named_sharer(brand, &referral.sharer_id);
         let child = self.graph.texts.intern(&referral.child_id);
         let pair = self.graph.inbound_referrals.find_or_insert(sharer, child.0);
-        if self.graph.inbound_referrals.get(pair).value.version >= version.0 {
+        if self.graph.is_outdated(self.graph.inbound_referrals.get(pair).value.version, version) {
             return Ok(false);
         }
         let change = |pair: &mut super::pairs::Pair<InboundReferral>| {
@@ -134,7 +134,7 @@ impl Engine {
         let child = graph.link(brand, &cascade.share_id, &cascade.sharer_id);
         let node = graph.share_of(parent);
         let pair = graph.child_shares.find_or_insert(parent.0, child.0);
-        if graph.child_shares.get(pair).value.version >= version.0 {
+        if graph.is_outdated(graph.child_shares.get(pair).value.version, version) {
             return Ok(false);
         }
         let event = cascade.is_parent.then(|| (cascade.time_ms, cascade.event_id.as_str().into()));

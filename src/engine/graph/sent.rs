@@ -18,6 +18,16 @@ impl Engine {
     /// Gives `send` the contribution of every pair touched since the last drain, with the customer whose task has to receive it.
     /// All of one drain have one version, above that of the drain before.
     pub fn drain_contributions(&mut self, mut send: impl FnMut(&str, pb::Contribution)) {
+        let mut last_said = self.graph.last_said.take();
+        self.drain_touched(|sharer_id, contribution| {
+            if last_said.as_mut().is_none_or(|last| last.note(&contribution)) {
+                send(sharer_id, contribution);
+            }
+        });
+        self.graph.last_said = last_said;
+    }
+
+    fn drain_touched(&mut self, mut send: impl FnMut(&str, pb::Contribution)) {
         for slot in self.graph.outbound_visits.take_to_be_sent() {
             let (brand, visit) = self.visit_value(slot);
             let sharer_id = visit.sharer_id.clone();
