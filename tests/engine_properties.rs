@@ -6,7 +6,7 @@ mod row_reader;
 
 use std::collections::BTreeMap;
 
-use onecode::engine::{Applied, Engine, ForgetRule, Live, Settings, StateRow};
+use onecode::engine::{Applied, Engine, ForgetRule, Live, Mechanisms, Settings, StateRow};
 use onecode::model::{
     Body, Calendar, Event, Purchase, PurchaseKind, Reason, Role, Scan, ScanPurpose, Share, Stage, TimeZone, Version, Via,
 };

@@ -7,7 +7,7 @@ mod row_reader;
 mod sim;
 
 use onecode::task::{KIND_MARK, KIND_POSITIONS};
-use sim::{Failure, Run, Sabotage, at_rest, run_seed, run_seeds, stopped};
+use sim::{Failure, Run, Sabotage, at_rest, is_right, run_seed, run_seeds, stopped, with_a_new_topic};
 
 /// Seeds of every test run.
 const SEEDS: u64 = 10_000;
@@ -108,4 +108,24 @@ fn a_log_that_ends_before_the_position_is_refused() {
     run.world.kafka.logs.values_mut().for_each(|log| *log = Default::default());
     let refusal = refusal(&mut run);
     assert!(refusal.contains("was recreated or lost acknowledged data"), "{refusal}");
+}
+
+#[test]
+fn a_table_of_state_that_was_emptied_is_refused_and_no_first_start() {
+    let mut run = stopped(7);
+    run.world.store.state.clear();
+    let refusal = refusal(&mut run);
+    assert!(refusal.contains("the table was emptied"), "{refusal}");
+}
+
+/// Workers begin at the end of a new topic. Where that was must outlive the first of them, or its successor would skip what came since.
+#[test]
+fn the_start_in_a_new_topic_is_durable_before_the_first_record_is_read() {
+    for seed in 0..20 {
+        let mut run = with_a_new_topic(seed);
+        run.until_running().expect("a takeover");
+        (0..60).for_each(|_| run.arrive());
+        run.crash(0);
+        run.settle().and_then(|()| is_right(&mut run)).unwrap_or_else(|reason| panic!("seed {seed}: {reason}"));
+    }
 }

@@ -11,8 +11,9 @@ use crate::worker::{Switches, WorkerSettings};
 
 /// While a worker is behind it serves this many times less often.
 const BEHIND_FACTOR: i64 = 5;
-/// Keys that one piece of forgetting looks at, once a second.
-const SWEEP_KEYS: usize = 20_000;
+/// Keys of a task that one piece of forgetting looks at, once a second: a few milliseconds for all tasks of a worker, and 40 million
+/// keys in the six hours of a pass.
+const SWEEP_KEYS: usize = 2_000;
 /// Sources tell destinations how far they have read this many times while the slack of the forget horizon passes.
 const PROGRESS_PER_SLACK: i64 = 16;
 

@@ -159,21 +159,22 @@ impl Customers {
     }
 
     /// Forgets what no accepted event can reach: ids before `limit_ms`, days before `first_kept`; and the dimensions of a first event
-    /// before `cells_limit_ms`, whose cells nothing corrects any more.
-    pub(super) fn forget(&mut self, slot: Slot, limit_ms: i64, first_kept: Day, cells_limit_ms: i64) {
-        let (is_changed, chunks) = self.change(slot, |customer| {
+    /// before `cells_limit_ms`, whose cells nothing corrects any more. Whether it is to be called again.
+    pub(super) fn forget(&mut self, slot: Slot, limit_ms: i64, first_kept: Day, cells_limit_ms: i64) -> bool {
+        let (is_changed, forgotten) = self.change(slot, |customer| {
             let forgotten = customer.ids.forget_before(limit_ms);
             let is_folded = customer.history.fold_before(first_kept);
             let loses_place = customer.first.time_ms < cells_limit_ms && customer.first.has_dimensions();
             if loses_place {
                 customer.first = customer.first.without_dimensions();
             }
-            (forgotten.inline || is_folded || loses_place, forgotten.chunks)
+            (forgotten.inline || is_folded || loses_place, forgotten)
         });
-        self.chunks_to_be_cut.extend(chunks.into_iter().map(|chunk| (slot, chunk)));
+        self.chunks_to_be_cut.extend(forgotten.chunks.into_iter().map(|chunk| (slot, chunk)));
         if is_changed {
             self.mark(slot, Customer::TO_BE_CUT);
         }
+        forgotten.may_be_more
     }
 
     pub(super) fn slots(&self) -> Slot {

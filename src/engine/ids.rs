@@ -144,21 +144,21 @@ impl Ids {
         many.restore(number, ids, stored)
     }
 
-    /// Forgets inline ids and whole chunks older than a limit.
+    /// Forgets inline ids and whole chunks older than a limit; of chunks no more than [`MOST_FORGOTTEN`] at once.
     pub(super) fn forget_before(&mut self, limit_ms: i64) -> Forgotten {
         match self {
             Ids::Few(ids) => {
                 let before = ids.len();
                 ids.retain(|id| !id.is_before(limit_ms));
                 ids.shrink_to_fit();
-                Forgotten { inline: ids.len() < before, chunks: Vec::new() }
+                Forgotten { inline: ids.len() < before, chunks: Vec::new(), may_be_more: false }
             }
             Ids::Many(many) => {
-                let chunks = many.forget_before(limit_ms);
+                let (chunks, forgotten) = many.forget_before(limit_ms);
                 if many.chunks.iter().all(|chunk| chunk.ids.is_empty() && !chunk.is_dirty && chunk.stored.is_none()) {
                     *self = Ids::default();
                 }
-                Forgotten { inline: false, chunks }
+                Forgotten { inline: false, chunks, may_be_more: forgotten == MOST_FORGOTTEN }
             }
         }
     }
@@ -175,12 +175,17 @@ impl Ids {
     }
 }
 
+/// Chunks forgotten at once: a busy customer must not hold up the others.
+pub(super) const MOST_FORGOTTEN: usize = 8;
+
 /// What [`Ids::forget_before`] did.
 pub(super) struct Forgotten {
     /// An id that lay with the customer went.
     pub(super) inline: bool,
     /// Chunks that went and had no unsaved change before.
     pub(super) chunks: Vec<u32>,
+    /// To be called again.
+    pub(super) may_be_more: bool,
 }
 
 impl ManyIds {
@@ -240,13 +245,18 @@ impl ManyIds {
         true
     }
 
-    fn forget_before(&mut self, limit_ms: i64) -> Vec<u32> {
+    /// Numbers of the chunks that had no unsaved change before, and how many went.
+    fn forget_before(&mut self, limit_ms: i64) -> (Vec<u32>, usize) {
         let ManyIds { chunks, index, .. } = self;
-        let mut dirtied = Vec::new();
+        let (mut dirtied, mut forgotten) = (Vec::new(), 0);
         for (number, chunk) in (0_u32..).zip(chunks) {
             if chunk.ids.is_empty() || !is_minute_before(chunk.minute, limit_ms) {
                 continue;
             }
+            if forgotten == MOST_FORGOTTEN {
+                break;
+            }
+            forgotten += 1;
             for (position, id) in std::mem::take(&mut chunk.ids).into_iter().enumerate() {
                 let place = Self::place(number, position);
                 if let Ok(entry) = index.find_entry(id.hash, |other| *other == place) {
@@ -258,7 +268,7 @@ impl ManyIds {
                 dirtied.push(number);
             }
         }
-        dirtied
+        (dirtied, forgotten)
     }
 }
 
@@ -311,6 +321,17 @@ mod tests {
         assert!(matches!(ids.remember(id(5, 30)), Seen::Never { dirtied_chunk: None }));
         assert_eq!(ids.remember(id(600, 20)), Seen::Before);
         assert_eq!(ids.chunk_mut(0).map(|chunk| chunk.ids.len()), Some(1));
+    }
+
+    #[test]
+    fn many_chunks_are_forgotten_in_pieces() {
+        let mut ids = Ids::default();
+        for number in 0..20 * CHUNK as u64 {
+            ids.remember(id(number, 10));
+        }
+        let pieces: Vec<bool> = (0..3).map(|_| ids.forget_before(i64::MAX).may_be_more).collect();
+        assert_eq!(pieces, [true, true, false]);
+        assert!(matches!(ids.remember(id(5, 30)), Seen::Never { .. }), "all are forgotten");
     }
 
     #[test]

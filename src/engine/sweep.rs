@@ -12,6 +12,9 @@ use crate::model::{Day, TimeZone};
 const MS_PER_MINUTE: i64 = 60_000;
 const MS_PER_DAY: i64 = 86_400_000;
 
+/// Forgetting a piece of a busy customer's ids takes about as long as looking at so many keys.
+const KEYS_PER_PIECE_OF_IDS: usize = 500;
+
 #[derive(Debug)]
 pub(super) struct Sweep {
     rule: ForgetRule,
@@ -64,14 +67,17 @@ impl Engine {
                 self.sweep.next = self.part_after(part);
                 continue;
             }
-            if looked_at == most_keys {
+            if looked_at >= most_keys {
                 break;
             }
-            self.sweep_slot(part, slot);
-            self.sweep.next = Some((part, slot + 1));
             looked_at += 1;
+            if self.sweep_slot(part, slot) {
+                looked_at += KEYS_PER_PIECE_OF_IDS;
+            } else {
+                self.sweep.next = Some((part, slot + 1));
+            }
         }
-        looked_at
+        looked_at.min(most_keys)
     }
 
     fn slots_of(&self, part: Part) -> Slot {
@@ -102,7 +108,9 @@ impl Engine {
         time_ms >= limit_ms.max(first_kept_day(self.brands.zone(brand), limit_ms).1)
     }
 
-    fn sweep_slot(&mut self, part: Part, slot: Slot) {
+    /// Whether the slot is to be swept again.
+    fn sweep_slot(&mut self, part: Part, slot: Slot) -> bool {
+        let mut is_again = false;
         let (limit_ms, cells_limit_ms) = (self.sweep.limit_ms, self.sweep.cells_limit_ms);
         let brands = &self.brands;
         let is_old_minute = |key: &CellKey| (i64::from(key.bucket) + 1) * MS_PER_MINUTE <= cells_limit_ms;
@@ -112,7 +120,7 @@ impl Engine {
             Part::Customers => {
                 let (first_kept, day_begin_ms) = first_kept_day(brands.zone(self.customers.get(slot).brand), limit_ms);
                 let cells_begin_ms = first_kept_day(brands.zone(self.customers.get(slot).brand), cells_limit_ms).1;
-                self.customers.forget(slot, day_begin_ms, first_kept, cells_begin_ms);
+                is_again = self.customers.forget(slot, day_begin_ms, first_kept, cells_begin_ms);
                 let first = &self.customers.get(slot).first;
                 Some([first.campaign, first.sku, first.channel])
             }
@@ -123,5 +131,6 @@ impl Engine {
         for symbol in kept.into_iter().flatten() {
             self.symbols.keep(symbol);
         }
+        is_again
     }
 }

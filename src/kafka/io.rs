@@ -7,7 +7,7 @@ use super::producer::ExchangeProducer;
 use crate::model::{Offset, TopicPartition};
 use crate::store::StoreClient;
 use crate::task::{DeadLetter, Record};
-use crate::worker::{Commit, Committed, InFlight, Io, LogError, LogRange, StoreRequest, Ticket};
+use crate::worker::{Claim, Commit, Committed, InFlight, Io, LogError, LogRange, StoreRequest, Ticket};
 
 /// How long a question to a broker may take, in milliseconds.
 const ASK_TIMEOUT_MS: i32 = 10_000;
@@ -27,11 +27,7 @@ impl Io for KafkaIo {
     fn commit(&mut self, commits: &[Commit]) -> Result<(), LogError> {
         let offsets: Vec<OffsetAndMetadata> = commits
             .iter()
-            .map(|commit| OffsetAndMetadata {
-                tp: commit.tp.clone(),
-                offset: Some(commit.offset),
-                metadata: commit.generation.map(|generation| format!("{GENERATION_PREFIX}{generation}")),
-            })
+            .map(|commit| OffsetAndMetadata { tp: commit.tp.clone(), offset: Some(commit.offset), metadata: commit.claim.map(metadata_of) })
             .collect();
         self.consumer.commit(&offsets).map_err(|error| log_error(&error))
     }
@@ -40,7 +36,7 @@ impl Io for KafkaIo {
         let entries = self.consumer.committed(partitions, ASK_TIMEOUT_MS).map_err(|error| log_error(&error))?;
         Ok(entries
             .into_iter()
-            .map(|entry| Committed { offset: entry.offset, generation: entry.metadata.as_deref().and_then(generation_of) })
+            .map(|entry| Committed { offset: entry.offset, claim: entry.metadata.as_deref().and_then(claim_of) })
             .collect())
     }
 
@@ -79,9 +75,17 @@ impl Io for KafkaIo {
 }
 
 const GENERATION_PREFIX: &str = "onecode generation=";
+const STATE_SUFFIX: &str = " state";
 
-fn generation_of(metadata: &str) -> Option<u64> {
-    metadata.strip_prefix(GENERATION_PREFIX)?.parse().ok()
+fn metadata_of(claim: Claim) -> String {
+    let state = if claim.has_state { STATE_SUFFIX } else { "" };
+    format!("{GENERATION_PREFIX}{}{state}", claim.generation)
+}
+
+fn claim_of(metadata: &str) -> Option<Claim> {
+    let text = metadata.strip_prefix(GENERATION_PREFIX)?;
+    let (number, has_state) = text.strip_suffix(STATE_SUFFIX).map_or((text, false), |number| (number, true));
+    Some(Claim { generation: number.parse().ok()?, has_state })
 }
 
 /// Errors by which the coordinator says that this member has no say any more; all others may pass.
@@ -101,9 +105,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_generation_survives_the_metadata() {
-        assert_eq!(generation_of(&format!("{GENERATION_PREFIX}{}", u64::MAX)), Some(u64::MAX));
-        assert_eq!(generation_of(""), None);
-        assert_eq!(generation_of("7"), None);
+    fn a_claim_survives_the_metadata() {
+        for claim in [Claim { generation: u64::MAX, has_state: true }, Claim { generation: 0, has_state: false }] {
+            assert_eq!(claim_of(&metadata_of(claim)), Some(claim));
+        }
+        for foreign in ["", "7", "onecode generation=", "onecode generation=7 stat"] {
+            assert_eq!(claim_of(foreign), None, "{foreign}");
+        }
     }
 }

@@ -4,22 +4,27 @@
 //! and the times handed in: no clock, no IO, no randomness. Never sends anything itself: what has to leave goes into an
 //! [`Outbox`] that the worker provides.
 
+mod checkpoint;
 mod contribution;
 mod dead_letter;
+mod error;
 mod horizon;
 mod positions;
 mod record;
 mod rejects;
 mod relay;
+mod restore;
 mod run;
+mod speak;
 
+pub use checkpoint::{Cut, KIND_MARK, KIND_POSITIONS, STATE_COLUMNS, mark_row};
 pub use contribution::{Reach, Reaches, decode_contributions, encode_contributions_header, encode_reach};
 pub use dead_letter::{DEAD_LETTER_HEADERS, DeadLetter, Origin, dead_letter_headers};
+pub use error::TaskError;
 pub use horizon::Horizon;
 pub use positions::{LogPosition, Positions, PositionsError};
 pub use record::{Headers, NoHeaders, Record, TimestampKind};
 pub use rejects::{RejectLimits, RejectTracker, TooManyRejects};
 pub use relay::{EXCHANGE_HEADER, Inbox, Incoming, Mark, OpenGap, RelayHeader, SourceLog, Verdict, decode_header, encode_progress};
-pub use run::{
-    Cut, KIND_MARK, KIND_POSITIONS, LogRole, Outbox, Outcome, Restore, STATE_COLUMNS, Task, TaskError, TaskIdentity, TaskSettings, mark_row,
-};
+pub use restore::Restore;
+pub use run::{LogRole, Outbox, Outcome, Task, TaskIdentity, TaskSettings};

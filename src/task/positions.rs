@@ -49,7 +49,14 @@ pub struct Positions {
     pub written_ms: i64,
     /// How far back each task's events may still reach, by task.
     pub reaches: BTreeMap<u32, Reach>,
+    /// The generation that wrote the row; 0 = before that was noted.
+    pub generation: u64,
+    /// How often in a row its predecessors had come to no checkpoint.
+    pub haste: u32,
 }
+
+/// More would not shorten any wait.
+const MOST_HASTE: u32 = 16;
 
 /// A positions row that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,6 +143,8 @@ impl Positions {
                 .iter()
                 .map(|(task, reach)| pb::ReachMark { task: *task, generation: reach.generation, horizon_ms: reach.horizon_ms })
                 .collect(),
+            generation: self.generation,
+            haste: self.haste,
         }
         .encode_to_vec()
     }
@@ -172,7 +181,15 @@ impl Positions {
                 .into_iter()
                 .map(|mark| (mark.task, Reach { generation: mark.generation, horizon_ms: mark.horizon_ms }))
                 .collect(),
+            generation: row.generation,
+            haste: row.haste,
         })
+    }
+
+    /// The haste of a successor: generations between the one that wrote this row and its own came to no checkpoint.
+    pub fn haste_of(&self, successor: u64) -> u32 {
+        let fruitless = if self.generation == 0 { 0 } else { successor.saturating_sub(self.generation + 1) };
+        self.haste.saturating_add(u32::try_from(fruitless).unwrap_or(MOST_HASTE)).min(MOST_HASTE)
     }
 
     /// Whether a task may go on from this row under the present settings.
@@ -214,8 +231,17 @@ mod tests {
             live_hash: u64::MAX,
             written_ms: 8,
             reaches: BTreeMap::from([(2, Reach { generation: 4, horizon_ms: 9 })]),
+            generation: 3,
+            haste: 2,
         };
         assert_eq!(Positions::decode(&positions.encode()), Ok(positions));
+    }
+
+    #[test]
+    fn haste_counts_the_generations_that_came_to_no_checkpoint() {
+        let positions = Positions { generation: 5, haste: 1, ..Positions::default() };
+        assert_eq!([6, 7, 9, 500].map(|successor| positions.haste_of(successor)), [1, 2, 4, MOST_HASTE]);
+        assert_eq!(Positions::default().haste_of(9), 0, "rows of older versions do not say who wrote them");
     }
 
     #[test]

@@ -3,25 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::contribution::{Reach, Reaches, Records, decode_contributions, encode_contributions_header, encode_reach};
+use super::contribution::{Reaches, decode_contributions};
 use super::dead_letter::{DeadLetter, Origin};
-use super::horizon::Horizon;
-use super::positions::{LogPosition, Positions, PositionsError};
+use super::positions::{LogPosition, Positions};
 use super::record::{Headers, Record, TimestampKind};
-use super::relay::{EXCHANGE_HEADER, Inbox, Incoming, OpenGap, RelayHeader, SourceLog, Verdict, decode_header, encode_progress};
+use super::relay::{EXCHANGE_HEADER, Inbox, Incoming, OpenGap, RelayHeader, SourceLog, Verdict, decode_header};
 use crate::config::Fingerprint;
 use crate::decode::{Format, RawRecord, Rules, decode};
-use crate::engine::{Applied, Engine, RestoreError, Settings as EngineSettings, StateRow};
+use crate::engine::{Applied, Engine, Settings as EngineSettings};
 use crate::model::{Event, EventKind, Offset, Reason, Reject, Stage, TaskName, TopicPartition, Version, owner};
-use crate::rows::{RowBuffer, ServingRows};
-
-/// `task_state.kind` of the positions row. The engine's kinds are between this and the mark.
-pub const KIND_POSITIONS: u8 = 0;
-/// `task_state.kind` of the completeness mark of a generation.
-pub const KIND_MARK: u8 = 255;
-
-/// Reaches are messages too, and messages move the horizon: a floor lets a quiet pipeline fall silent.
-const LEAST_REACH_STEP_MS: i64 = 3_600_000;
+use crate::rows::ServingRows;
 
 /// What a log carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,101 +93,43 @@ pub enum Outcome {
     Noted,
 }
 
-/// A reason to stop a task.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TaskError {
-    /// The positions row does not fit.
-    #[error("task {task}: {source}")]
-    Positions {
-        /// Task.
-        task: TaskName,
-        /// What does not fit.
-        source: PositionsError,
-    },
-    /// A state row cannot be read.
-    #[error("task {task} generation {generation}: {source}; restore `task_state` from a backup, or rebuild into a new database")]
-    Corrupt {
-        /// Task.
-        task: TaskName,
-        /// Generation.
-        generation: u64,
-        /// What is wrong.
-        source: RestoreError,
-    },
-    /// Not what was written.
-    #[error(
-        "task {task} generation {generation}: the state has {found_rows} rows with hash {found_hash:016x}, its positions row says {stored_rows} rows with hash {stored_hash:016x}: rows of `task_state` were lost or changed; restore them from a backup, or rebuild into a new database"
-    )]
-    Integrity {
-        /// Task.
-        task: TaskName,
-        /// Generation.
-        generation: u64,
-        /// Rows found.
-        found_rows: u64,
-        /// Their hash.
-        found_hash: u64,
-        /// Rows written.
-        stored_rows: u64,
-        /// Their hash.
-        stored_hash: u64,
-    },
-    /// A generation is marked complete and has no positions row.
-    #[error(
-        "task {task} generation {generation} is marked complete but has no positions row: rows of `task_state` were lost; restore them from a backup, or rebuild into a new database"
-    )]
-    NoPositions {
-        /// Task.
-        task: TaskName,
-        /// Generation.
-        generation: u64,
-    },
-}
-
 /// One log of a task.
 #[derive(Debug)]
-struct Log {
-    tp: TopicPartition,
-    role: LogRole,
-    next: Offset,
-    record_time_ms: i64,
-    time_is_producers: bool,
-    at_end: bool,
+pub(super) struct Log {
+    pub(super) tp: TopicPartition,
+    pub(super) role: LogRole,
+    pub(super) next: Offset,
+    pub(super) record_time_ms: i64,
+    pub(super) time_is_producers: bool,
+    pub(super) at_end: bool,
     /// Last relay sent, by destination; -1 = none.
-    sent: Vec<Offset>,
+    pub(super) sent: Vec<Offset>,
     /// Record time that each destination was last told.
-    told_ms: Vec<i64>,
+    pub(super) told_ms: Vec<i64>,
 }
 
 /// A task that runs, or whose memory is kept over a rebalance.
 #[derive(Debug)]
 pub struct Task {
-    identity: TaskIdentity,
-    generation: u64,
-    sequence: u64,
-    settings: Arc<TaskSettings>,
-    engine: Engine,
-    logs: Vec<Log>,
-    inbox: Inbox,
+    pub(super) identity: TaskIdentity,
+    pub(super) generation: u64,
+    pub(super) sequence: u64,
+    pub(super) settings: Arc<TaskSettings>,
+    pub(super) engine: Engine,
+    pub(super) logs: Vec<Log>,
+    pub(super) inbox: Inbox,
     /// Positions of logs that are not this task's at present (a topic that was taken out of the configuration).
-    other_logs: BTreeMap<TopicPartition, LogPosition>,
-    other_sent: BTreeMap<(SourceLog, u32), Offset>,
-    reaches: Reaches,
+    pub(super) other_logs: BTreeMap<TopicPartition, LogPosition>,
+    pub(super) other_sent: BTreeMap<(SourceLog, u32), Offset>,
+    pub(super) reaches: Reaches,
     /// The horizon of the last cut, and of the last one that is known to be the one to start from.
-    cut_horizon_ms: i64,
-    saved_horizon_ms: i64,
+    pub(super) cut_horizon_ms: i64,
+    pub(super) saved_horizon_ms: i64,
     /// The horizon that the other tasks were last told.
-    told_horizon_ms: i64,
-    moved: bool,
-}
-
-/// What one checkpoint writes: fixed at one moment.
-#[derive(Debug)]
-pub struct Cut {
-    /// Rows for `task_state`, the positions row among them.
-    pub rows: RowBuffer,
-    /// Offsets to commit.
-    pub offsets: Vec<(TopicPartition, Offset)>,
+    pub(super) told_horizon_ms: i64,
+    pub(super) moved: bool,
+    /// See [`Task::haste`].
+    pub(super) haste: u32,
 }
 
 impl Task {
@@ -219,7 +152,7 @@ impl Task {
         Self::with_positions(identity, generation, settings, Engine::new(engine), logs, positions)
     }
 
-    fn with_positions(
+    pub(super) fn with_positions(
         identity: TaskIdentity,
         generation: u64,
         settings: Arc<TaskSettings>,
@@ -227,6 +160,7 @@ impl Task {
         logs: &[(TopicPartition, LogRole)],
         positions: Positions,
     ) -> Self {
+        let haste = positions.haste_of(generation);
         let reaches = Reaches::restore(positions.reaches);
         engine.raise_horizon(positions.horizon_ms);
         engine.raise_reach(reaches.least_ms(settings.tasks));
@@ -267,6 +201,7 @@ impl Task {
             cut_horizon_ms: positions.horizon_ms,
             saved_horizon_ms: positions.horizon_ms,
             told_horizon_ms: 0,
+            haste,
             moved: true,
         }
     }
@@ -281,6 +216,12 @@ impl Task {
         self.generation
     }
 
+    /// How often in a row its predecessors came to no checkpoint of their own: all waiting before the next one is halved so often. So a
+    /// task gets ahead however soon its process dies each time.
+    pub fn haste(&self) -> u32 {
+        self.haste
+    }
+
     /// Its state.
     pub fn engine(&self) -> &Engine {
         &self.engine
@@ -289,6 +230,14 @@ impl Task {
     /// Its logs with the offset of the next record to apply and whether each was read to its end.
     pub fn logs(&self) -> impl Iterator<Item = (&TopicPartition, Offset, bool)> {
         self.logs.iter().map(|log| (&log.tp, log.next, log.at_end))
+    }
+
+    /// Where it stands in its logs.
+    pub fn log_positions(&self) -> impl Iterator<Item = (TopicPartition, LogPosition)> {
+        self.logs.iter().map(|log| {
+            let topic_id = self.settings.topic_id(&log.tp.topic);
+            (log.tp.clone(), LogPosition { next: log.next, record_time_ms: log.record_time_ms, topic_id })
+        })
     }
 
     /// Timestamp of the last record applied of a log, Unix milliseconds; 0 = none.
@@ -457,79 +406,6 @@ impl Task {
         }
     }
 
-    /// Moves the forget horizon and forgets a bounded piece; `now_ms` caps timestamps that producers set.
-    pub fn advance_horizon(&mut self, now_ms: i64, sweep_keys: usize) {
-        let reached = self.reached(now_ms);
-        let horizon_ms = reached.horizon_ms(self.settings.max_lateness_ms, self.settings.forget_slack_ms);
-        if horizon_ms > self.engine.horizon_ms() {
-            self.engine.raise_horizon(horizon_ms);
-        }
-        self.engine.sweep(sweep_keys);
-    }
-
-    fn reached(&self, now_ms: i64) -> Horizon {
-        let mut horizon = Horizon::default();
-        for log in &self.logs {
-            let time_ms = if log.time_is_producers { log.record_time_ms.min(now_ms) } else { log.record_time_ms };
-            horizon.log(time_ms, log.at_end);
-        }
-        for (_, mark) in self.inbox.marks() {
-            horizon.source(mark.record_time_ms.min(now_ms));
-        }
-        horizon
-    }
-
-    /// Tells destinations how far their sources have read, where that has moved enough since they last heard.
-    pub fn send_progress<O: Outbox>(&mut self, now_ms: i64, out: &mut O) {
-        let newest_ms = self.reached(now_ms).reached_ms();
-        for log in &mut self.logs {
-            if log.role == LogRole::Exchange {
-                continue;
-            }
-            let time_ms = if log.at_end { newest_ms.max(log.record_time_ms.min(now_ms)) } else { log.record_time_ms.min(now_ms) };
-            for (destination, (previous, told_ms)) in (0_u32..).zip(log.sent.iter().zip(log.told_ms.iter_mut())) {
-                if *previous >= 0 && time_ms.saturating_sub(*told_ms) >= self.settings.progress_every_ms {
-                    *told_ms = time_ms;
-                    out.progress(destination, encode_progress(&log.tp, *previous, time_ms));
-                }
-            }
-        }
-    }
-
-    /// Sends what every touched pair of the graph now says. Each drain speaks with a version of its own.
-    pub fn drain_contributions<O: Outbox>(&mut self, out: &mut O) {
-        let Some(task) = self.identity.owns.filter(|_| self.engine.dirty_contributions() > 0) else { return };
-        self.sequence += 1;
-        let header = encode_contributions_header(task, Version::new(self.generation, self.sequence));
-        let tasks = self.settings.tasks;
-        let mut records = Records::default();
-        self.engine.drain_contributions(|sharer_id, contribution| {
-            let destination = owner(sharer_id, tasks);
-            if let Some(value) = records.add(destination, contribution) {
-                out.contributions(destination, header.clone(), &value);
-            }
-        });
-        for (destination, value) in records.rest() {
-            out.contributions(destination, header.clone(), &value);
-        }
-    }
-
-    /// The last cut is durable, and the group still holds this task's worker for its owner.
-    pub fn note_saved(&mut self) {
-        self.saved_horizon_ms = self.cut_horizon_ms;
-    }
-
-    /// Tells all tasks how far back events of this one may still reach, where that has moved enough since they last heard.
-    pub fn send_reach<O: Outbox>(&mut self, out: &mut O) {
-        let step_ms = self.settings.progress_every_ms.max(LEAST_REACH_STEP_MS);
-        let Some(task) = self.identity.owns.filter(|_| self.saved_horizon_ms - self.told_horizon_ms >= step_ms) else { return };
-        self.told_horizon_ms = self.saved_horizon_ms;
-        let header = encode_reach(task, Reach { generation: self.generation, horizon_ms: self.saved_horizon_ms });
-        for destination in 0..self.settings.tasks {
-            out.progress(destination, header.clone());
-        }
-    }
-
     /// The gap in the relays of a source that has been open longest.
     pub fn oldest_gap(&mut self, now_ms: i64) -> Option<(&SourceLog, OpenGap)> {
         self.inbox.oldest_gap(now_ms)
@@ -560,79 +436,12 @@ impl Task {
             log.at_end = false;
         }
     }
-
-    /// Whether there is anything that the last cut did not contain.
-    pub fn has_unsaved(&self) -> bool {
-        self.moved || self.engine.dirty_state() > 0 || self.engine.dirty_contributions() > 0
-    }
-
-    /// Fixes what a checkpoint writes: the keys that changed since the last cut, and the positions.
-    pub fn cut(&mut self, now_ms: i64) -> Cut {
-        self.sequence += 1;
-        self.moved = false;
-        self.cut_horizon_ms = self.engine.horizon_ms();
-        let mut state = Vec::new();
-        self.engine.cut(&mut state);
-        let positions = self.positions(now_ms);
-        let mut rows = RowBuffer::default();
-        for row in &state {
-            push_state_row(&mut rows, &self.identity.name, self.generation, self.sequence, row);
-        }
-        let row = StateRow { kind: KIND_POSITIONS, key: Vec::new(), payload: positions.encode(), deleted: false };
-        push_state_row(&mut rows, &self.identity.name, self.generation, self.sequence, &row);
-        Cut { rows, offsets: self.logs.iter().map(|log| (log.tp.clone(), log.next)).collect() }
-    }
-
-    fn positions(&self, now_ms: i64) -> Positions {
-        let live = self.engine.live();
-        let mut logs = self.other_logs.clone();
-        let mut sent = self.other_sent.clone();
-        for log in &self.logs {
-            let topic_id = self.settings.topic_id(&log.tp.topic);
-            logs.insert(log.tp.clone(), LogPosition { next: log.next, record_time_ms: log.record_time_ms, topic_id });
-            for (destination, offset) in (0_u32..).zip(&log.sent) {
-                if *offset >= 0 {
-                    sent.insert((log.tp.clone(), destination), *offset);
-                }
-            }
-        }
-        Positions {
-            sequence: self.sequence,
-            tasks: self.settings.tasks,
-            fingerprint: self.settings.fingerprint.clone(),
-            cluster_id: self.settings.cluster_id.clone(),
-            logs,
-            received: self.inbox.marks().map(|(source, mark)| (source.clone(), *mark)).collect(),
-            sent,
-            horizon_ms: self.engine.horizon_ms(),
-            live_rows: live.count,
-            live_hash: live.hash,
-            written_ms: now_ms,
-            reaches: self.reaches.all().clone(),
-        }
-    }
 }
 
 impl TaskSettings {
-    fn topic_id(&self, topic: &str) -> String {
+    pub(super) fn topic_id(&self, topic: &str) -> String {
         self.topic_ids.get(topic).cloned().unwrap_or_default()
     }
-}
-
-/// The completeness mark of a generation.
-pub fn mark_row(task: &TaskName, generation: u64) -> RowBuffer {
-    let mut rows = RowBuffer::default();
-    push_state_row(&mut rows, task, generation, 0, &StateRow { kind: KIND_MARK, key: Vec::new(), payload: Vec::new(), deleted: false });
-    rows
-}
-
-/// Columns of `task_state` in the order of the encoding.
-pub const STATE_COLUMNS: [&str; 7] = ["task", "generation", "kind", "key", "sequence", "payload", "is_deleted"];
-
-fn push_state_row(rows: &mut RowBuffer, task: &TaskName, generation: u64, sequence: u64, row: &StateRow) {
-    rows.push(|columns| {
-        columns.string(task).u64(generation).u8(row.kind).blob(&row.key).u64(sequence).blob(&row.payload).u8(u8::from(row.deleted));
-    });
 }
 
 fn send_dead_letter<O: Outbox>(origin: &Origin, reject: &Reject, record: &Record<'_>, headers: &dyn Headers, out: &mut O) -> Outcome {
@@ -650,75 +459,5 @@ impl Headers for WithoutOurs<'_> {
                 each(name, value);
             }
         });
-    }
-}
-
-/// Rebuilds a task from the rows of its generation, in pieces, so that the worker can keep polling in between.
-#[derive(Debug)]
-pub struct Restore {
-    identity: TaskIdentity,
-    generation: u64,
-    settings: Arc<TaskSettings>,
-    engine: Engine,
-    positions: Option<Positions>,
-    largest_sequence: u64,
-}
-
-impl Restore {
-    /// Nothing read yet.
-    pub fn new(identity: TaskIdentity, generation: u64, settings: Arc<TaskSettings>, engine: EngineSettings) -> Self {
-        Restore { identity, generation, settings, engine: Engine::new(engine), positions: None, largest_sequence: 0 }
-    }
-
-    /// The generation that is being read.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// Takes one live row.
-    pub fn row(&mut self, kind: u8, key: &[u8], sequence: u64, payload: &[u8]) -> Result<(), TaskError> {
-        self.largest_sequence = self.largest_sequence.max(sequence);
-        match kind {
-            KIND_MARK => Ok(()),
-            KIND_POSITIONS => {
-                let positions = Positions::decode(payload).map_err(|source| self.positions_error(source))?;
-                self.positions = Some(positions);
-                Ok(())
-            }
-            _ => self.engine.restore(kind, key, payload).map_err(|source| TaskError::Corrupt {
-                task: self.identity.name.clone(),
-                generation: self.generation,
-                source,
-            }),
-        }
-    }
-
-    fn positions_error(&self, source: PositionsError) -> TaskError {
-        TaskError::Positions { task: self.identity.name.clone(), source }
-    }
-
-    /// All rows were read: verifies them and gives the task, with the positions that it starts from.
-    pub fn finish(mut self, logs: &[(TopicPartition, LogRole)]) -> Result<(Task, Positions), TaskError> {
-        let Some(mut positions) = self.positions.take() else {
-            return Err(TaskError::NoPositions { task: self.identity.name, generation: self.generation });
-        };
-        positions
-            .check(self.settings.tasks, &self.settings.fingerprint, &self.settings.cluster_id)
-            .map_err(|source| self.positions_error(source))?;
-        self.engine.note_restored();
-        let live = self.engine.live();
-        if (live.count, live.hash) != (positions.live_rows, positions.live_hash) {
-            return Err(TaskError::Integrity {
-                task: self.identity.name,
-                generation: self.generation,
-                found_rows: live.count,
-                found_hash: live.hash,
-                stored_rows: positions.live_rows,
-                stored_hash: positions.live_hash,
-            });
-        }
-        positions.sequence = positions.sequence.max(self.largest_sequence);
-        let task = Task::with_positions(self.identity, self.generation, self.settings, self.engine, logs, positions.clone());
-        Ok((task, positions))
     }
 }

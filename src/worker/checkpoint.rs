@@ -1,6 +1,6 @@
 //! Checkpoints: cut, wait for everything that the cut stands on, write it in one atomic insert, commit the offsets.
 
-use super::io::{Commit, Fatal, Io, LogError, RunId, StoreRequest};
+use super::io::{Claim, Commit, Fatal, Io, LogError, RunId, StoreRequest};
 use super::outbox::WorkerOutbox;
 use super::slot::{Checkpoint, Phase, Running};
 use super::{Now, Ticket, Worker};
@@ -22,9 +22,9 @@ impl Worker {
     }
 
     fn is_checkpoint_due(&mut self, slot: usize, now: Now) -> bool {
-        let draining = self.draining;
+        let (draining, most_dirty_keys) = (self.draining, self.settings.dirty_keys_per_checkpoint);
         let Some(running) = self.running_mut(slot) else { return false };
-        if running.checkpoint.is_some() || !running.may_serve(now.mono_ms, draining) {
+        if running.checkpoint.is_some() || !running.may_serve(now.mono_ms, draining, most_dirty_keys) {
             return false;
         }
         if !running.task.has_unsaved() {
@@ -33,8 +33,7 @@ impl Worker {
             running.checkpointed_at_ms = now.mono_ms;
             return now.mono_ms - running.written_at_ms >= REWRITE_AFTER_MS;
         }
-        let is_large = running.task.engine().dirty_state() >= self.settings.dirty_keys_per_checkpoint;
-        let Some(running) = self.running_mut(slot) else { return false };
+        let is_large = running.task.engine().dirty_state() >= most_dirty_keys;
         draining || is_large || now.mono_ms >= running.next_checkpoint_ms
     }
 
@@ -154,7 +153,7 @@ fn commits_of(home: &[(crate::model::TopicPartition, LogRole)], checkpoint: &Che
         .map(|(tp, offset)| Commit {
             tp: tp.clone(),
             offset: *offset,
-            generation: home.iter().any(|(home, _)| home == tp).then_some(generation),
+            claim: home.iter().any(|(home, _)| home == tp).then_some(Claim { generation, has_state: true }),
         })
         .collect()
 }

@@ -20,6 +20,15 @@ pub struct Ticket {
     pub epoch: u32,
 }
 
+/// What the committed metadata of a home partition says of its task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The generation.
+    pub generation: u64,
+    /// The task has state in `task_state`: none there is a loss, never a first start.
+    pub has_state: bool,
+}
+
 /// One entry of an offset commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
@@ -27,8 +36,8 @@ pub struct Commit {
     pub tp: TopicPartition,
     /// Next offset to read.
     pub offset: Offset,
-    /// The generation, for home partitions.
-    pub generation: Option<u64>,
+    /// For home partitions.
+    pub claim: Option<Claim>,
 }
 
 /// What the group's coordinator holds for a partition.
@@ -36,8 +45,8 @@ pub struct Commit {
 pub struct Committed {
     /// Next offset to read.
     pub offset: Option<Offset>,
-    /// The generation in the metadata.
-    pub generation: Option<u64>,
+    /// In the metadata of a home partition.
+    pub claim: Option<Claim>,
 }
 
 /// Ends of a log.

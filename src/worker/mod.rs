@@ -9,8 +9,11 @@ mod assignment;
 mod backpressure;
 mod batch;
 mod checkpoint;
+mod checks;
+mod confirm;
 mod counters;
 mod io;
+mod loaded;
 mod outbox;
 mod serve;
 mod slot;
@@ -23,7 +26,9 @@ use std::sync::Arc;
 
 pub use assignment::{AssignedTask, AssignmentError, TopicSpec, group};
 pub use counters::Counters;
-pub use io::{Commit, Committed, Fatal, InFlight, Io, LogError, LogRange, RunId, StoreReply, StoreRequest, StoredGeneration, Ticket};
+pub use io::{
+    Claim, Commit, Committed, Fatal, InFlight, Io, LogError, LogRange, RunId, StoreReply, StoreRequest, StoredGeneration, Ticket,
+};
 pub use status::{LogView, TaskView, WorkerView};
 pub use switches::Switches;
 

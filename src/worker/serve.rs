@@ -13,17 +13,18 @@ impl Worker {
         if self.serving.is_in_flight() {
             return;
         }
-        let interval_ms = if self.is_behind() { self.settings.serve_interval_behind_ms } else { self.settings.serve_interval_ms };
+        let interval_ms =
+            if self.is_behind() && !self.is_hasty() { self.settings.serve_interval_behind_ms } else { self.settings.serve_interval_ms };
         // Boundaries of the wall clock, the same for all workers of a process, so that their rows make one insert.
         let is_time = now.wall_ms.div_euclid(interval_ms) != self.last_serve_wall_ms.div_euclid(interval_ms);
         if !is_time && !self.draining {
             return;
         }
         self.last_serve_wall_ms = now.wall_ms;
-        let draining = self.draining;
+        let (draining, most_dirty_keys) = (self.draining, self.settings.dirty_keys_per_checkpoint);
         for slot in &mut self.slots {
             if let Phase::Running(running) = &mut slot.phase
-                && running.may_serve(now.mono_ms, draining)
+                && running.may_serve(now.mono_ms, draining, most_dirty_keys)
             {
                 running.task.drain_rows(&mut self.serving_open);
                 let ticket = Ticket { run: running.run, epoch: running.epoch };
@@ -41,6 +42,13 @@ impl Worker {
                 io.store(StoreRequest::Insert { table, batch, rows });
             }
         }
+    }
+
+    /// Whether a checkpoint waits for rows whose task's predecessors came to none.
+    fn is_hasty(&self) -> bool {
+        self.slots
+            .iter()
+            .any(|slot| matches!(&slot.phase, Phase::Running(running) if running.checkpoint.is_some() && running.task.haste() > 0))
     }
 
     /// Whether there is a backlog: some log of a running task has not been read to its end for a while.
@@ -64,7 +72,7 @@ impl Worker {
             return;
         }
         let waited = now.mono_ms - self.archive.sealed_at_ms() >= self.settings.archive_interval_ms;
-        if !waited && !self.draining && self.archive_open.rows() < self.settings.archive_rows {
+        if !waited && !self.draining && !self.is_hasty() && self.archive_open.rows() < self.settings.archive_rows {
             return;
         }
         let tables = self.archive_open.take();

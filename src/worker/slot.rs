@@ -39,8 +39,8 @@ pub(super) enum Phase {
     Claimed { generation: u64, source: Option<u64>, stale: Vec<u64> },
     /// The source's rows are being copied.
     Copying { run: RunId, generation: u64, stale: Vec<u64> },
-    /// The completeness mark is being written; `first` holds the task of a first start.
-    Marking { run: RunId, generation: u64, stale: Vec<u64>, first: Option<Box<Task>> },
+    /// The completeness mark is being written, or where to begin; `taken` holds a task that need not be read any more.
+    Marking { run: RunId, generation: u64, stale: Vec<u64>, taken: Option<Box<Taken>> },
     /// The rows are being read.
     Loading { run: RunId, generation: u64, stale: Vec<u64> },
     /// The rows are being put into memory, in pieces.
@@ -48,7 +48,7 @@ pub(super) enum Phase {
     /// What was read is no state; to be confirmed before it is said.
     Unreadable { generation: u64, error: String },
     /// In memory; to be confirmed.
-    Restored { run: RunId, stale: Vec<u64>, task: Box<Task>, positions: Option<Box<Positions>> },
+    Restored { run: RunId, stale: Vec<u64>, taken: Box<Taken> },
     /// It runs.
     Running(Box<Running>),
 }
@@ -93,6 +93,14 @@ impl Phase {
             Phase::Running(_) => "running",
         }
     }
+}
+
+/// A task that was taken over and does not run yet.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub task: Task,
+    /// The positions that it goes on from; `None`: a first start.
+    pub positions: Option<Positions>,
 }
 
 /// A task that runs, or whose memory is kept over a rebalance.
@@ -189,10 +197,11 @@ impl Running {
         passed
     }
 
-    /// Whether the task may serve; opens the gate for good when it may.
-    pub fn may_serve(&mut self, now_ms: i64, draining: bool) -> bool {
+    /// Whether the task may serve and checkpoint; opens the gate for good when it may. So many changed keys are worth a checkpoint that
+    /// nobody who dies now has to read again.
+    pub fn may_serve(&mut self, now_ms: i64, draining: bool, most_dirty_keys: usize) -> bool {
         let Some(until_ms) = self.serve_gate_ms else { return true };
-        if draining || now_ms >= until_ms || self.has_replayed() {
+        if draining || now_ms >= until_ms || self.task.engine().dirty_state() >= most_dirty_keys || self.has_replayed() {
             self.serve_gate_ms = None;
             return true;
         }

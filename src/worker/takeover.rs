@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use super::io::{Commit, Fatal, Io, LogError, LogRange, RunId, StoreRequest, StoredGeneration};
-use super::slot::{Phase, Replay, Running};
+use super::io::{Claim, Commit, Fatal, Io, LogError, LogRange, RunId, StoreRequest, StoredGeneration};
+use super::loaded::Reader;
+use super::slot::{Phase, Running, Taken};
 use super::{Now, Worker};
 use crate::config::StartFrom;
 use crate::model::{Offset, TaskName, TopicPartition};
-use crate::task::{LogRole, Positions, Restore, Task, mark_row};
+use crate::task::{LogRole, Restore, Task, mark_row};
 
 /// Pause before the generations are asked for again.
 const ASK_AGAIN_MS: i64 = 500;
@@ -34,7 +35,7 @@ impl Worker {
             if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Unreadable { .. })) {
                 self.confirm_unreadable(io, slot, now)?;
             }
-            if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Restored { .. })) {
+            if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Restored { .. })) && !self.fix_new_starts(io, slot, now) {
                 self.confirm(io, slot, now)?;
             }
         }
@@ -66,7 +67,7 @@ impl Worker {
     }
 
     /// Kafka did not do what a takeover asked: fenced, or to be asked again.
-    fn on_log_error(&mut self, error: LogError, now: Now) {
+    pub(super) fn on_log_error(&mut self, error: LogError, now: Now) {
         match error {
             LogError::Fenced(error) => self.on_fenced(&error),
             LogError::Unavailable(error) => {
@@ -98,17 +99,28 @@ impl Worker {
             }
             let stored = generations.get(name).map_or(&[][..], Vec::as_slice);
             let committed = self.committed.get(name).copied().unwrap_or_default();
-            let newest = stored.iter().map(|stored| stored.generation).chain(committed.generation).max();
+            let newest = stored.iter().map(|stored| stored.generation).chain(committed.claim.map(|claim| claim.generation)).max();
+            let source = stored.iter().filter(|stored| stored.complete).map(|stored| stored.generation).max();
+            let had_state = committed.claim.is_some_and(|claim| claim.has_state);
+            let is_lost = had_state && source.is_none();
+            if is_lost {
+                slot.memory = None;
+            }
             if slot.memory.as_ref().is_some_and(|memory| Some(memory.task.generation()) != newest) {
                 slot.memory = None;
             }
             let generation = slot.memory.as_ref().map_or(newest.unwrap_or(0) + 1, |memory| memory.task.generation());
             if let Some(home) = slot.task.home() {
-                commits.push(Commit { tp: home.clone(), offset: committed.offset.unwrap_or(0), generation: Some(generation) });
+                let claim = Some(Claim { generation, has_state: had_state || source.is_some() });
+                commits.push(Commit { tp: home.clone(), offset: committed.offset.unwrap_or(0), claim });
             }
-            let source = stored.iter().filter(|stored| stored.complete).map(|stored| stored.generation).max();
             let stale = stored.iter().map(|stored| stored.generation).collect();
-            next_phases.push((index, Phase::Claimed { generation, source, stale }));
+            let phase = if is_lost {
+                Phase::Unreadable { generation, error: lost_state_text(name, newest.unwrap_or(0)) }
+            } else {
+                Phase::Claimed { generation, source, stale }
+            };
+            next_phases.push((index, phase));
         }
         if commits.is_empty() {
             return Ok(());
@@ -140,7 +152,7 @@ impl Worker {
     }
 
     /// Begins to fetch for a task that is in memory and confirmed.
-    fn run<I: Io>(&mut self, io: &mut I, slot: usize, mut running: Box<Running>, starts: &[(TopicPartition, Offset)], now: Now) {
+    pub(super) fn run<I: Io>(&mut self, io: &mut I, slot: usize, mut running: Box<Running>, starts: &[(TopicPartition, Offset)], now: Now) {
         running.task.forget_ends();
         let started = io.start(starts);
         let paused = self.pressure.paused;
@@ -205,17 +217,18 @@ impl Worker {
         let mut rows = first.cut(now.wall_ms).rows;
         rows.append(&mark_row(&task.identity.name, generation));
         io.store(StoreRequest::Write { run, epoch: 0, rows });
-        self.set_phase(slot, Phase::Marking { run, generation, stale, first: Some(Box::new(first)) });
+        let taken = Box::new(Taken { task: first, positions: None });
+        self.set_phase(slot, Phase::Marking { run, generation, stale, taken: Some(taken) });
     }
 
-    fn start_of(&self, role: LogRole, range: LogRange) -> Offset {
+    pub(super) fn start_of(&self, role: LogRole, range: LogRange) -> Offset {
         match (role, self.settings.start_from) {
             (LogRole::Input { .. }, StartFrom::Latest) => range.end,
             _ => range.start,
         }
     }
 
-    fn set_phase(&mut self, slot: usize, phase: Phase) {
+    pub(super) fn set_phase(&mut self, slot: usize, phase: Phase) {
         if let Some(at) = self.slots.get_mut(slot) {
             at.phase = phase;
         }
@@ -238,7 +251,7 @@ impl Worker {
             return Ok(());
         }
         io.store(StoreRequest::Write { run, epoch: 0, rows: mark_row(&at.task.identity.name, generation) });
-        at.phase = Phase::Marking { run, generation, stale, first: None };
+        at.phase = Phase::Marking { run, generation, stale, taken: None };
         Ok(())
     }
 
@@ -248,10 +261,13 @@ impl Worker {
             self.on_checkpoint_written(io, run, epoch, now);
             return Ok(());
         };
-        let Phase::Marking { generation, stale, first, .. } = &mut at.phase else { return Ok(()) };
+        let Phase::Marking { generation, stale, taken, .. } = &mut at.phase else { return Ok(()) };
         let (generation, stale) = (*generation, std::mem::take(stale));
-        at.phase = match first.take() {
-            Some(task) => Phase::Restored { run, stale, task, positions: None },
+        at.phase = match taken.take() {
+            Some(mut taken) => {
+                taken.task.mark_moved();
+                Phase::Restored { run, stale, taken }
+            }
             None => {
                 io.store(StoreRequest::Load { run, task: at.task.identity.name.clone(), generation });
                 Phase::Loading { run, generation, stale }
@@ -296,178 +312,14 @@ impl Worker {
         let (run, stale) = (*run, std::mem::take(stale));
         let Phase::Restoring { restore, .. } = std::mem::replace(&mut at.phase, Phase::Asking) else { return };
         at.phase = match restore.finish(&at.task.logs) {
-            Ok((task, positions)) => Phase::Restored { run, stale, task: Box::new(task), positions: Some(Box::new(positions)) },
+            Ok((task, positions)) => Phase::Restored { run, stale, taken: Box::new(Taken { task, positions: Some(positions) }) },
             Err(error) => Phase::Unreadable { generation, error: error.to_string() },
         };
     }
-
-    /// Whoever is not the owner any more has read what the owner was dropping. So only a commit that holds makes it an error.
-    fn confirm_unreadable<I: Io>(&mut self, io: &mut I, slot: usize, now: Now) -> Result<(), Fatal> {
-        let Some(at) = self.slots.get_mut(slot) else { return Ok(()) };
-        let Phase::Unreadable { generation, error } = std::mem::replace(&mut at.phase, Phase::Asking) else { return Ok(()) };
-        let offset = self.committed.get(&at.task.identity.name).and_then(|committed| committed.offset).unwrap_or(0);
-        let commits: Vec<Commit> =
-            at.task.home().into_iter().map(|tp| Commit { tp: tp.clone(), offset, generation: Some(generation) }).collect();
-        match io.commit(&commits) {
-            Ok(()) => Err(Fatal(error)),
-            Err(unconfirmed) => {
-                self.on_log_error(unconfirmed, now);
-                Ok(())
-            }
-        }
-    }
-
-    /// The second commit: if it holds, no later claim exists, and the task may speak.
-    fn confirm<I: Io>(&mut self, io: &mut I, slot: usize, now: Now) -> Result<(), Fatal> {
-        let Some(at) = self.slots.get_mut(slot) else { return Ok(()) };
-        let Phase::Restored { run, stale, task, positions } = std::mem::replace(&mut at.phase, Phase::Asking) else { return Ok(()) };
-        let mut task = *task;
-        let name = at.task.identity.name.clone();
-        let logs = at.task.logs.clone();
-        let home = task.logs().next().map(|(tp, next, _)| (tp.clone(), next));
-        let commits: Vec<Commit> =
-            home.into_iter().map(|(tp, offset)| Commit { tp, offset, generation: Some(task.generation()) }).collect();
-        if let Err(error) = io.commit(&commits) {
-            self.on_log_error(error, now);
-            return Ok(());
-        }
-        let generations: Vec<u64> = stale.into_iter().filter(|generation| *generation < task.generation()).collect();
-        if !generations.is_empty() {
-            io.store(StoreRequest::Drop { task: name.clone(), generations });
-        }
-        let mut ends = Vec::new();
-        for (index, (tp, role)) in logs.iter().enumerate() {
-            match io.range(tp) {
-                Ok(range) => {
-                    self.check_log(&name, index, tp, *role, range, &mut task, positions.as_deref())?;
-                    ends.push(range.end);
-                }
-                Err(error) => {
-                    self.on_log_error(error, now);
-                    return Ok(());
-                }
-            }
-        }
-        if let Some(positions) = &positions {
-            self.check_age(&name, positions, now)?;
-            self.check_repartitioned(&name, &logs, positions)?;
-        }
-        self.counters.takeover_ms.push(now.mono_ms - self.assigned_at_ms);
-        let replay = positions.is_some().then(|| Replay { ends, serve_gate_ms: now.mono_ms + self.settings.takeover_serve_delay_ms });
-        // Tasks of one assignment do not all checkpoint at the same moment.
-        let spread_ms = self.settings.checkpoint_interval_ms * (slot as i64 + 1) / (self.slots.len() as i64).max(1);
-        let starts: Vec<(TopicPartition, Offset)> = task.logs().map(|(tp, next, _)| (tp.clone(), next)).collect();
-        let running = Box::new(Running::new(task, run, now.mono_ms, now.mono_ms + spread_ms, replay));
-        self.run(io, slot, running, &starts, now);
-        Ok(())
-    }
-
-    /// Compares a position with its log: lost input and recreated topics are refused.
-    #[expect(clippy::too_many_arguments, reason = "one log of one takeover, and all that is known of it")]
-    fn check_log(
-        &self,
-        name: &TaskName,
-        index: usize,
-        tp: &TopicPartition,
-        role: LogRole,
-        range: LogRange,
-        task: &mut Task,
-        positions: Option<&Positions>,
-    ) -> Result<(), Fatal> {
-        let Some(positions) = positions else { return Ok(()) };
-        let Some(stands) = positions.logs.get(tp) else {
-            task.start_at(index, self.start_of(role, range));
-            return Ok(());
-        };
-        let topic_id = self.settings.task.topic_ids.get(&*tp.topic).map_or("", String::as_str);
-        if !stands.topic_id.is_empty() && !topic_id.is_empty() && stands.topic_id != topic_id {
-            return Err(Fatal(format!(
-                "task {name}: topic `{}` was deleted and made again (its id is {topic_id}, the state was written against {}): positions of the old topic mean nothing in the new one. Restore the topic, or rebuild into a new database (`clickhouse.database`) and group (`kafka.group`): `onecode migrate`, then `onecode run`",
-                tp.topic, stands.topic_id
-            )));
-        }
-        if stands.next < range.start {
-            return Err(Fatal(format!(
-                "task {name}: {tp} begins at offset {}, but the next record to read is {}: {} records were removed by retention before they were read, and the tables would lack them. Restore them, or rebuild from what is left into a new database (`clickhouse.database`) and group (`kafka.group`): `onecode migrate`, then `onecode run`",
-                range.start,
-                stands.next,
-                range.start - stands.next
-            )));
-        }
-        if stands.next > range.end {
-            return Err(Fatal(format!(
-                "task {name}: {tp} ends at offset {}, but records up to {} were read already: the topic was recreated or lost acknowledged data. Restore it, or rebuild into a new database (`clickhouse.database`) and group (`kafka.group`): `onecode migrate`, then `onecode run`",
-                range.end, stands.next
-            )));
-        }
-        Ok(())
-    }
-
-    fn check_age(&self, name: &TaskName, positions: &Positions, now: Now) -> Result<(), Fatal> {
-        let age_ms = now.wall_ms - positions.written_ms;
-        if age_ms <= self.settings.exchange_retention_ms {
-            return Ok(());
-        }
-        Err(Fatal(format!(
-            "task {name}: its last checkpoint is {} days old, but the exchange topic keeps messages for {} days: messages to this task may be gone. Rebuild into a new database (`clickhouse.database`) and group (`kafka.group`): `onecode migrate`, then `onecode run`",
-            age_ms / 86_400_000,
-            self.settings.exchange_retention_ms / 86_400_000
-        )))
-    }
-
-    /// A log that the state knows and that is not this task's any more although its topic is still read: another partition count.
-    fn check_repartitioned(&self, name: &TaskName, logs: &[(TopicPartition, LogRole)], positions: &Positions) -> Result<(), Fatal> {
-        for tp in positions.logs.keys() {
-            let is_read = self.settings.topics.iter().find(|topic| topic.name == *tp.topic);
-            if let Some(topic) = is_read
-                && !logs.iter().any(|(log, _)| log == tp)
-            {
-                return Err(Fatal(format!(
-                    "task {name} has read {tp} as its own, but topic `{}` has {} partitions now and the exchange has {}: set the partition count back, or stop all instances and run `onecode rescale --tasks {}`",
-                    topic.name, topic.partitions, self.settings.task.tasks, topic.partitions
-                )));
-            }
-        }
-        Ok(())
-    }
 }
 
-/// A row of the load: RowBinary of (kind UInt8, key String, sequence UInt64, payload String).
-struct StoredRow<'a> {
-    kind: u8,
-    key: &'a [u8],
-    sequence: u64,
-    payload: &'a [u8],
-}
-
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn state_row(&mut self) -> Option<StoredRow<'a>> {
-        let kind = *self.take(1)?.first()?;
-        let key = self.string()?;
-        let sequence = u64::from_le_bytes(self.take(8)?.try_into().ok()?);
-        let payload = self.string()?;
-        Some(StoredRow { kind, key, sequence, payload })
-    }
-
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let mut length = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = *self.take(1)?.first()?;
-            length |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return self.take(usize::try_from(length).ok()?);
-            }
-        }
-        None
-    }
+fn lost_state_text(task: &TaskName, generation: u64) -> String {
+    format!(
+        "task {task}: the consumer group says that it had state (generation {generation}), but `task_state` has no complete generation of it: the table was emptied, or another database is configured. Set `clickhouse.database` back or restore `task_state` from a backup; to rebuild from the logs, use a new database (`clickhouse.database`) and group (`kafka.group`): `onecode migrate`, then `onecode run`"
+    )
 }

@@ -231,7 +231,7 @@ impl Group {
             return Err(LogError::Fenced("illegal generation".to_owned()));
         }
         for commit in commits {
-            let entry = Committed { offset: Some(commit.offset), generation: commit.generation };
+            let entry = Committed { offset: Some(commit.offset), claim: commit.claim };
             self.committed.insert(commit.tp.clone(), entry);
         }
         Ok(())

@@ -83,6 +83,34 @@ pub fn at_rest(seed: u64) -> Run {
     run
 }
 
+/// A system at rest that was stopped, and to which a topic was added since: workers begin at its end.
+pub fn with_a_new_topic(seed: u64) -> Run {
+    let mut random = Random::new(seed);
+    let mut plan = Plan::new(&mut random, Scenario::Minutes);
+    plan.has_faults = false;
+    plan.records = 0;
+    plan.workers = 1;
+    plan.partitions.insert("shares".into(), plan.tasks);
+    plan.settings.checkpoint_interval_ms = 30_000;
+    plan.settings.dirty_keys_per_checkpoint = 10_000;
+    let mut all = plan.settings.topics.clone();
+    all.iter_mut().filter(|topic| topic.name == "shares").for_each(|topic| topic.partitions = plan.tasks);
+    plan.settings.topics = all.iter().filter(|topic| topic.name != "shares").cloned().collect();
+    let mut run = Run::new(plan, random, false);
+    let count = run.world.kafka.subscribed.remove("shares").expect("a topic that workers read");
+    run.settle().and_then(|()| compare(&mut run)).expect("a run without faults");
+    run.crash(0);
+    run.world.kafka.subscribed.insert("shares".into(), count);
+    run.plan.settings.topics = all;
+    run.plan.settings.start_from = onecode::config::StartFrom::Latest;
+    run
+}
+
+/// Whether the tables are right.
+pub fn is_right(run: &mut Run) -> Result<(), String> {
+    compare(run)
+}
+
 fn phases(run: &mut Run) -> Result<(), String> {
     run.work()?;
     run.settle()?;

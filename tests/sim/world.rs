@@ -313,7 +313,7 @@ fn commits_text(commits: &[Commit]) -> String {
     let texts: Vec<String> = commits
         .iter()
         .map(|commit| {
-            let generation = commit.generation.map_or(String::new(), |generation| format!(" generation {generation}"));
+            let generation = commit.claim.map_or(String::new(), |claim| format!(" generation {}", claim.generation));
             format!("{} at {}{generation}", commit.tp, commit.offset)
         })
         .collect();

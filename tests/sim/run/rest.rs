@@ -72,6 +72,30 @@ impl Run {
         self.tick(slot)
     }
 
+    /// Lets workers and servers act until every task runs, and not a moment longer.
+    pub fn until_running(&mut self) -> Result<(), String> {
+        for _ in 0..SETTLE_ROUNDS {
+            self.pass(10);
+            for slot in 0..self.plan.workers {
+                self.settle_worker(slot)?;
+            }
+            for _ in 0..20 {
+                self.step_store();
+            }
+            if (0..self.plan.workers).all(|slot| self.all_run(slot)) {
+                return Ok(());
+            }
+        }
+        Err(format!("no takeover after {SETTLE_ROUNDS} rounds"))
+    }
+
+    fn all_run(&mut self, slot: usize) -> bool {
+        let now = self.world.now(slot);
+        let Some(process) = &self.processes[slot] else { return false };
+        let tasks = process.worker.view(&self.world.io(slot), now).tasks;
+        !tasks.is_empty() && tasks.iter().all(|task| task.running)
+    }
+
     /// What is not at rest yet.
     pub(super) fn unsettled(&mut self) -> Option<String> {
         if self.world.kafka.group.is_preparing() || !self.world.store.is_idle() {

@@ -1,0 +1,91 @@
+//! What a checkpoint writes.
+
+use super::positions::Positions;
+use super::run::Task;
+use crate::engine::StateRow;
+use crate::model::{Offset, TaskName, TopicPartition};
+use crate::rows::RowBuffer;
+
+/// `task_state.kind` of the positions row. The engine's kinds are between this and the mark.
+pub const KIND_POSITIONS: u8 = 0;
+/// `task_state.kind` of the completeness mark of a generation.
+pub const KIND_MARK: u8 = 255;
+
+/// What one checkpoint writes: fixed at one moment.
+#[derive(Debug)]
+pub struct Cut {
+    /// Rows for `task_state`, the positions row among them.
+    pub rows: RowBuffer,
+    /// Offsets to commit.
+    pub offsets: Vec<(TopicPartition, Offset)>,
+}
+
+impl Task {
+    /// Whether there is anything that the last cut did not contain.
+    pub fn has_unsaved(&self) -> bool {
+        self.moved || self.engine.dirty_state() > 0 || self.engine.dirty_contributions() > 0
+    }
+
+    /// Fixes what a checkpoint writes: the keys that changed since the last cut, and the positions.
+    pub fn cut(&mut self, now_ms: i64) -> Cut {
+        self.sequence += 1;
+        self.moved = false;
+        self.cut_horizon_ms = self.engine.horizon_ms();
+        let mut state = Vec::new();
+        self.engine.cut(&mut state);
+        let positions = self.positions(now_ms);
+        let mut rows = RowBuffer::default();
+        for row in &state {
+            push_state_row(&mut rows, &self.identity.name, self.generation, self.sequence, row);
+        }
+        let row = StateRow { kind: KIND_POSITIONS, key: Vec::new(), payload: positions.encode(), deleted: false };
+        push_state_row(&mut rows, &self.identity.name, self.generation, self.sequence, &row);
+        Cut { rows, offsets: self.logs.iter().map(|log| (log.tp.clone(), log.next)).collect() }
+    }
+
+    fn positions(&self, now_ms: i64) -> Positions {
+        let live = self.engine.live();
+        let mut logs = self.other_logs.clone();
+        let mut sent = self.other_sent.clone();
+        logs.extend(self.log_positions());
+        for log in &self.logs {
+            for (destination, offset) in (0_u32..).zip(&log.sent) {
+                if *offset >= 0 {
+                    sent.insert((log.tp.clone(), destination), *offset);
+                }
+            }
+        }
+        Positions {
+            sequence: self.sequence,
+            tasks: self.settings.tasks,
+            fingerprint: self.settings.fingerprint.clone(),
+            cluster_id: self.settings.cluster_id.clone(),
+            logs,
+            received: self.inbox.marks().map(|(source, mark)| (source.clone(), *mark)).collect(),
+            sent,
+            horizon_ms: self.engine.horizon_ms(),
+            live_rows: live.count,
+            live_hash: live.hash,
+            written_ms: now_ms,
+            reaches: self.reaches.all().clone(),
+            generation: self.generation,
+            haste: self.haste,
+        }
+    }
+}
+
+/// The completeness mark of a generation.
+pub fn mark_row(task: &TaskName, generation: u64) -> RowBuffer {
+    let mut rows = RowBuffer::default();
+    push_state_row(&mut rows, task, generation, 0, &StateRow { kind: KIND_MARK, key: Vec::new(), payload: Vec::new(), deleted: false });
+    rows
+}
+
+/// Columns of `task_state` in the order of the encoding.
+pub const STATE_COLUMNS: [&str; 7] = ["task", "generation", "kind", "key", "sequence", "payload", "is_deleted"];
+
+fn push_state_row(rows: &mut RowBuffer, task: &TaskName, generation: u64, sequence: u64, row: &StateRow) {
+    rows.push(|columns| {
+        columns.string(task).u64(generation).u8(row.kind).blob(&row.key).u64(sequence).blob(&row.payload).u8(u8::from(row.deleted));
+    });
+}

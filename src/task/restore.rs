@@ -1,0 +1,80 @@
+//! From the rows of a generation back to a task.
+
+use std::sync::Arc;
+
+use super::checkpoint::{KIND_MARK, KIND_POSITIONS};
+use super::error::TaskError;
+use super::positions::{Positions, PositionsError};
+use super::run::{LogRole, Task, TaskIdentity, TaskSettings};
+use crate::engine::{Engine, Settings as EngineSettings};
+use crate::model::TopicPartition;
+
+/// Rebuilds a task from the rows of its generation, in pieces, so that the worker can keep polling in between.
+#[derive(Debug)]
+pub struct Restore {
+    identity: TaskIdentity,
+    generation: u64,
+    settings: Arc<TaskSettings>,
+    engine: Engine,
+    positions: Option<Positions>,
+    largest_sequence: u64,
+}
+
+impl Restore {
+    /// Nothing read yet.
+    pub fn new(identity: TaskIdentity, generation: u64, settings: Arc<TaskSettings>, engine: EngineSettings) -> Self {
+        Restore { identity, generation, settings, engine: Engine::new(engine), positions: None, largest_sequence: 0 }
+    }
+
+    /// The generation that is being read.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Takes one live row.
+    pub fn row(&mut self, kind: u8, key: &[u8], sequence: u64, payload: &[u8]) -> Result<(), TaskError> {
+        self.largest_sequence = self.largest_sequence.max(sequence);
+        match kind {
+            KIND_MARK => Ok(()),
+            KIND_POSITIONS => {
+                let positions = Positions::decode(payload).map_err(|source| self.positions_error(source))?;
+                self.positions = Some(positions);
+                Ok(())
+            }
+            _ => self.engine.restore(kind, key, payload).map_err(|source| TaskError::Corrupt {
+                task: self.identity.name.clone(),
+                generation: self.generation,
+                source,
+            }),
+        }
+    }
+
+    fn positions_error(&self, source: PositionsError) -> TaskError {
+        TaskError::Positions { task: self.identity.name.clone(), source }
+    }
+
+    /// All rows were read: verifies them and gives the task, with the positions that it starts from.
+    pub fn finish(mut self, logs: &[(TopicPartition, LogRole)]) -> Result<(Task, Positions), TaskError> {
+        let Some(mut positions) = self.positions.take() else {
+            return Err(TaskError::NoPositions { task: self.identity.name, generation: self.generation });
+        };
+        positions
+            .check(self.settings.tasks, &self.settings.fingerprint, &self.settings.cluster_id)
+            .map_err(|source| self.positions_error(source))?;
+        self.engine.note_restored();
+        let live = self.engine.live();
+        if (live.count, live.hash) != (positions.live_rows, positions.live_hash) {
+            return Err(TaskError::Integrity {
+                task: self.identity.name,
+                generation: self.generation,
+                found_rows: live.count,
+                found_hash: live.hash,
+                stored_rows: positions.live_rows,
+                stored_hash: positions.live_hash,
+            });
+        }
+        positions.sequence = positions.sequence.max(self.largest_sequence);
+        let task = Task::with_positions(self.identity, self.generation, self.settings, self.engine, logs, positions.clone());
+        Ok((task, positions))
+    }
+}
