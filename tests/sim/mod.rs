@@ -90,6 +90,7 @@ pub fn with_a_new_topic(seed: u64) -> Run {
     plan.has_faults = false;
     plan.records = 0;
     plan.workers = 1;
+    plan.is_static = false;
     plan.partitions.insert("shares".into(), plan.tasks);
     plan.settings.checkpoint_interval_ms = 30_000;
     plan.settings.dirty_keys_per_checkpoint = 10_000;
