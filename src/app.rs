@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::commands::Verdict;
 use crate::config::Config;
 use crate::engine::StateKind;
-use crate::kafka::{Cluster, ExchangeProducer, KafkaIo, Membership, consumer_options, native, producer_options};
+use crate::kafka::{Cluster, DiesAt, ExchangeProducer, KafkaIo, Membership, consumer_options, native, producer_options};
 use crate::migrate::{Inspection, inspect};
 use crate::store::{Admin, Store};
 use crate::telemetry::{Recorder, Server, Status, WorkerMetrics};
@@ -147,7 +147,7 @@ fn start_worker(
     let consumer = join().context("no consumer can be made")?;
     let producer = ExchangeProducer::new(&producer_options(config), &config.topics.exchange, &config.topics.dead_letter)?;
     let (client, replies) = store.client();
-    let io = KafkaIo { consumer, producer, store: client };
+    let io = KafkaIo { consumer, producer, store: client, dies_at: DiesAt::from_env()? };
     let drive = Drive {
         worker: Worker::new(settings.clone()),
         io,

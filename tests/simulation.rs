@@ -7,6 +7,7 @@ mod row_reader;
 mod sim;
 
 use onecode::task::{KIND_MARK, KIND_POSITIONS};
+use onecode::worker::Boundary;
 use sim::{Failure, Run, Sabotage, at_rest, is_right, run_seed, run_seeds, stopped, with_a_new_topic};
 
 /// Seeds of every test run.
@@ -48,6 +49,9 @@ fn tables_are_a_function_of_the_set_of_events_whatever_fails() {
             let struck =
                 [stats.crashes, stats.freezes, stats.expelled, stats.outages, stats.drains, stats.mutes, stats.fenced, stats.replaced];
             let met = [stats.takeovers, stats.checkpoints, stats.relayed, stats.refused_relays, stats.duplicates, stats.refused_events];
+            let undying: Vec<&str> =
+                Boundary::ALL.into_iter().filter(|boundary| stats.deaths[*boundary as usize] == 0).map(Boundary::name).collect();
+            assert!(seeds < 1_000 || undying.is_empty(), "nobody died at {undying:?}");
             assert!(seeds < 1_000 || struck.iter().chain(&met).all(|count| *count > 0), "faults that never strike prove nothing");
         }
         Err(failures) => panic!("{}", report_all(&failures)),

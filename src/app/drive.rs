@@ -13,7 +13,7 @@ use crate::kafka::{KafkaIo, Membership};
 use crate::model::{Offset, Reason, TopicPartition};
 use crate::telemetry::logs::RateLimit;
 use crate::telemetry::{LogStatus, TaskPhase, TaskStatus, WorkerHandle, WorkerMetrics, WorkerStatus, events};
-use crate::worker::{Counters, Fatal, Io, LogView, Now, StoreReply, TaskView, Worker};
+use crate::worker::{Boundary, Counters, Fatal, Io, LogView, Now, StoreReply, TaskView, Worker};
 
 /// How long one poll of the consumer waits for records.
 const POLL_MS: i32 = 10;
@@ -120,6 +120,7 @@ impl Drive {
                 self.worker.start_drain(&mut self.io);
             }
             if state.is_draining && self.worker.is_drained() {
+                self.io.cross(Boundary::Drained);
                 self.publish(&mut state);
                 return Ok(());
             }
@@ -139,6 +140,7 @@ impl Drive {
                     tracing::info!("revoked");
                     state.known_logs.clear();
                     self.worker.on_revoked();
+                    self.io.cross(Boundary::Revoked);
                 }
                 GroupEvent::Error(error) => {
                     state.trouble_at = Some(Instant::now());

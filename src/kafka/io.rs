@@ -2,12 +2,13 @@
 
 use rdkafka_sys::RDKafkaErrorCode;
 
+use super::dying::DiesAt;
 use super::native::{Consumer, NativeError, OffsetAndMetadata};
 use super::producer::ExchangeProducer;
 use crate::model::{Offset, TopicPartition};
 use crate::store::StoreClient;
 use crate::task::{DeadLetter, Record};
-use crate::worker::{Claim, Commit, Committed, InFlight, Io, LogError, LogRange, StoreRequest, Ticket};
+use crate::worker::{Boundary, Claim, Commit, Committed, InFlight, Io, LogError, LogRange, StoreRequest, Ticket};
 
 /// How long a question to a broker may take, in milliseconds.
 const ASK_TIMEOUT_MS: i32 = 10_000;
@@ -21,6 +22,8 @@ pub struct KafkaIo {
     pub producer: ExchangeProducer,
     /// Hands requests to the process's inserts.
     pub store: StoreClient,
+    /// Only in tests.
+    pub dies_at: Option<DiesAt>,
 }
 
 impl Io for KafkaIo {
@@ -67,6 +70,12 @@ impl Io for KafkaIo {
 
     fn store(&mut self, request: StoreRequest) {
         self.store.send(request);
+    }
+
+    fn cross(&mut self, boundary: Boundary) {
+        if let Some(dies_at) = &mut self.dies_at {
+            dies_at.cross(boundary);
+        }
     }
 
     fn in_flight(&self) -> InFlight {

@@ -4,12 +4,14 @@
 //! Never decides anything about records.
 
 mod cluster;
+mod dying;
 mod io;
 pub mod native;
 mod options;
 mod producer;
 
 pub use cluster::{Cluster, ClusterError, EXCHANGE_RETENTION};
+pub use dying::{DIES_AT_VARIABLE, DiesAt, NoBoundary};
 pub use io::KafkaIo;
 pub use options::{Membership, consumer_options, max_message_bytes, producer_options};
 pub use producer::{Delivery, ExchangeProducer, ProducerError};

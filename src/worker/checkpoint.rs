@@ -1,5 +1,6 @@
 //! Checkpoints: cut, wait for everything that the cut stands on, write it in one atomic insert, commit the offsets.
 
+use super::boundary::Boundary;
 use super::io::{Claim, Commit, Fatal, Io, LogError, RunId, StoreRequest};
 use super::outbox::WorkerOutbox;
 use super::slot::{Checkpoint, Phase, Running};
@@ -61,6 +62,7 @@ impl Worker {
         });
         running.epoch += 1;
         running.next_checkpoint_ms = now.mono_ms + self.settings.checkpoint_interval_ms;
+        io.cross(Boundary::Cut);
     }
 
     fn write_if_covered<I: Io>(&mut self, io: &mut I, slot: usize) {
@@ -74,7 +76,9 @@ impl Worker {
         let rows_are_in = served >= checkpoint.needs_serving && archived >= checkpoint.needs_archive;
         let is_covered = (acknowledged || !switches.awaits_acknowledgements) && (rows_are_in || !switches.awaits_rows);
         if is_covered && let Some(rows) = checkpoint.rows.take() {
+            io.cross(Boundary::Covered);
             io.store(StoreRequest::Write { run, epoch, rows });
+            io.cross(Boundary::StateSent);
         }
     }
 
@@ -98,8 +102,10 @@ impl Worker {
             }
             return;
         }
+        io.cross(Boundary::StateIn);
         match io.commit(&commits) {
             Ok(()) => {
+                io.cross(Boundary::Committed);
                 if let Some(running) = self.running_of(run) {
                     running.task.note_saved();
                 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::boundary::Boundary;
 use super::io::{Claim, Commit, Fatal, Io, StoreRequest};
 use super::slot::{Phase, Replay, Running, Taken};
 use super::{Now, Worker};
@@ -70,14 +71,17 @@ impl Worker {
         let name = at.task.identity.name.clone();
         let logs = at.task.logs.clone();
         let claim = Some(Claim { generation: task.generation(), has_state: true });
+        io.cross(Boundary::Restored);
         let home = task.logs().next().map(|(tp, offset, _)| Commit { tp: tp.clone(), offset, claim });
         if let Err(error) = io.commit(home.as_slice()) {
             self.on_log_error(error, now);
             return Ok(());
         }
+        io.cross(Boundary::Confirmed);
         let generations: Vec<u64> = stale.into_iter().filter(|generation| *generation < task.generation()).collect();
         if !generations.is_empty() {
             io.store(StoreRequest::Drop { task: name.clone(), generations });
+            io.cross(Boundary::Dropped);
         }
         let mut ends = Vec::new();
         for (tp, _) in &logs {

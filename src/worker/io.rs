@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::boundary::Boundary;
 use crate::model::{Offset, TaskName, TopicPartition};
 use crate::rows::{RowBuffer, Table};
 use crate::task::{DeadLetter, Record};
@@ -198,6 +199,8 @@ pub trait Io {
     fn produce_dead_letter(&mut self, ticket: Ticket, letter: &DeadLetter<'_>);
     /// Hands work to ClickHouse's shell; the answer comes as a [`StoreReply`].
     fn store(&mut self, request: StoreRequest);
+    /// A boundary between two steps is crossed. Nothing happens there but in tests.
+    fn cross(&mut self, _boundary: Boundary) {}
     /// Produced messages that are not acknowledged yet, and their bytes.
     fn in_flight(&self) -> InFlight;
 }

@@ -8,6 +8,7 @@
 mod assignment;
 mod backpressure;
 mod batch;
+mod boundary;
 mod checkpoint;
 mod checks;
 mod confirm;
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use assignment::{AssignedTask, AssignmentError, TopicSpec, group};
+pub use boundary::Boundary;
 pub use counters::Counters;
 pub use io::{
     Claim, Commit, Committed, Fatal, InFlight, Io, LogError, LogRange, RunId, StoreReply, StoreRequest, StoredGeneration, Ticket,
@@ -304,6 +306,7 @@ impl Worker {
             StoreReply::Inserted { table, batch } => {
                 self.last_insert_ms = Some(now.mono_ms);
                 self.on_inserted(table, batch);
+                io.cross(Boundary::RowsIn);
                 Ok(())
             }
             StoreReply::Newest { question, generations } => self.on_newest(io, question, &generations, now),
@@ -358,6 +361,7 @@ impl Worker {
         self.draining = true;
         let partitions: Vec<TopicPartition> = self.logs.iter().map(|log| log.tp.clone()).collect();
         io.pause(&partitions);
+        io.cross(Boundary::DrainBegun);
     }
 
     /// Whether a drain is over: everything applied is in ClickHouse, checkpointed and committed.

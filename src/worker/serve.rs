@@ -1,6 +1,7 @@
 //! The serving rhythm: dirty keys become rows, rows become one batch, and the next waits until it is in. Contributions leave at the
 //! same moments, so that they coalesce as rows do.
 
+use super::boundary::Boundary;
 use super::io::{Io, StoreRequest, Ticket};
 use super::outbox::WorkerOutbox;
 use super::slot::Phase;
@@ -37,10 +38,12 @@ impl Worker {
         }
         let tables = self.serving_open.take();
         if let Some(batch) = self.serving.seal(now.mono_ms, &tables) {
+            io.cross(Boundary::RowsDrained);
             self.times_in_flight.append(&mut self.times_open);
             for (table, rows) in tables {
                 io.store(StoreRequest::Insert { table, batch, rows });
             }
+            io.cross(Boundary::RowsSent);
         }
     }
 
@@ -80,6 +83,7 @@ impl Worker {
             for (table, rows) in tables {
                 io.store(StoreRequest::Insert { table, batch, rows });
             }
+            io.cross(Boundary::ArchiveSent);
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::boundary::Boundary;
 use super::io::{Claim, Commit, Fatal, Io, LogError, LogRange, RunId, StoreRequest, StoredGeneration};
 use super::loaded::Reader;
 use super::slot::{Phase, Running, Taken};
@@ -57,6 +58,7 @@ impl Worker {
                 self.question += 1;
                 self.asked = tasks.iter().cloned().collect();
                 io.store(StoreRequest::Newest { question: self.question, tasks });
+                io.cross(Boundary::Asked);
             }
             Err(error) => self.on_log_error(error, now),
         }
@@ -129,6 +131,7 @@ impl Worker {
             self.on_log_error(error, now);
             return Ok(());
         }
+        io.cross(Boundary::Claimed);
         for (index, phase) in next_phases {
             let Some(memory) = self.slots.get_mut(index).map(|slot| slot.memory.take()) else { continue };
             match memory {
@@ -155,6 +158,7 @@ impl Worker {
     pub(super) fn run<I: Io>(&mut self, io: &mut I, slot: usize, mut running: Box<Running>, starts: &[(TopicPartition, Offset)], now: Now) {
         running.task.forget_ends();
         let started = io.start(starts);
+        io.cross(Boundary::Started);
         let paused = self.pressure.paused;
         let Some(at) = self.slots.get_mut(slot) else { return };
         match started {
@@ -250,6 +254,7 @@ impl Worker {
             self.ask_again(now);
             return Ok(());
         }
+        io.cross(Boundary::Copied);
         io.store(StoreRequest::Write { run, epoch: 0, rows: mark_row(&at.task.identity.name, generation) });
         at.phase = Phase::Marking { run, generation, stale, taken: None };
         Ok(())
@@ -261,6 +266,7 @@ impl Worker {
             self.on_checkpoint_written(io, run, epoch, now);
             return Ok(());
         };
+        io.cross(Boundary::Marked);
         let Phase::Marking { generation, stale, taken, .. } = &mut at.phase else { return Ok(()) };
         let (generation, stale) = (*generation, std::mem::take(stale));
         at.phase = match taken.take() {

@@ -48,6 +48,8 @@ pub struct Plan {
     pub has_twins: bool,
     pub producer: Producer,
     pub settings: WorkerSettings,
+    /// Of a thousand boundaries that are crossed, a process dies at so many.
+    pub deadly_permille: u32,
     /// Faults in a thousand steps.
     pub fault_permille: u32,
 }
@@ -115,6 +117,7 @@ impl Plan {
             producer: Producer::new(random.pick(&[2, 5, 12]), max_lateness_ms, random.pick(&[50, 300, 900]), random.pick(&[200, 800])),
             settings,
             partitions,
+            deadly_permille: random.pick(&[0, 0, 5, 30]),
             fault_permille: random.pick(&[2, 5, 15]),
         }
     }

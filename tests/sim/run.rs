@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use onecode::model::{Offset, Reason, TopicPartition, owner};
-use onecode::worker::Worker;
+use onecode::worker::{Boundary, Worker};
 
 use super::inputs::{Arrival, FUTURE_SKEW_MS, Sent, Verdict};
 use super::kafka::Kafka;
@@ -66,6 +66,8 @@ pub struct Stats {
     pub duplicates: u64,
     pub replaced: u64,
     pub mutes: u64,
+    /// Deaths at each boundary.
+    pub deaths: [u64; Boundary::ALL.len()],
     /// Events refused because their ids may have been forgotten.
     pub refused_events: u64,
 }
@@ -87,6 +89,7 @@ impl Stats {
         self.replaced += other.replaced;
         self.mutes += other.mutes;
         self.refused_events += other.refused_events;
+        self.deaths.iter_mut().zip(other.deaths).for_each(|(sum, more)| *sum += more);
     }
 }
 
@@ -121,6 +124,7 @@ impl Run {
             links: (0..plan.workers).map(|_| None).collect(),
             trace: Trace { is_on: traced, lines: Vec::new() },
             has_faults: plan.has_faults,
+            deadly_permille: plan.deadly_permille,
             acknowledges_early: false,
         };
         Run {

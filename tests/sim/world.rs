@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use onecode::model::{Offset, TopicPartition};
 use onecode::task::{DeadLetter, EXCHANGE_HEADER, Record, dead_letter_headers};
-use onecode::worker::{Commit, Committed, InFlight, Io, LogError, LogRange, Now, StoreReply, StoreRequest, Ticket};
+use onecode::worker::{Boundary, Commit, Committed, InFlight, Io, LogError, LogRange, Now, StoreReply, StoreRequest, Ticket};
 
 use super::kafka::{Headers, Kafka, MemberId, Message};
 use super::random::Random;
@@ -40,6 +40,8 @@ pub struct Link {
     pub in_flight: InFlight,
     pub replies: Vec<StoreReply>,
     pub clock_skew_ms: i64,
+    /// It died at a boundary: what it still does until it is noticed has no effect.
+    pub died_at: Option<Boundary>,
 }
 
 impl Link {
@@ -57,6 +59,7 @@ impl Link {
             in_flight: InFlight::default(),
             replies: Vec::new(),
             clock_skew_ms,
+            died_at: None,
         }
     }
 
@@ -84,6 +87,8 @@ pub struct World {
     pub trace: Trace,
     /// Requests to brokers may fail without an outage.
     pub has_faults: bool,
+    /// Of a thousand boundaries that are crossed, a process dies at so many.
+    pub deadly_permille: u32,
     /// For the tests of the tests: Kafka acknowledges what it does not have yet.
     pub acknowledges_early: bool,
 }
@@ -206,9 +211,21 @@ impl SimIo<'_> {
         self.world.links[self.slot].as_ref().map_or(Owner { slot: self.slot, incarnation: 0 }, |link| link.owner)
     }
 
+    fn is_dead(&self) -> bool {
+        self.world.links[self.slot].as_ref().is_none_or(|link| link.died_at.is_some())
+    }
+
+    fn alive(&mut self) -> Result<(), LogError> {
+        if self.is_dead() { Err(LogError::Unavailable("dead".to_owned())) } else { self.world.broker() }
+    }
+
     fn produce(&mut self, topic: &str, partition: i32, message: Message) {
         let early = self.world.acknowledges_early;
+        let is_dead = self.is_dead();
         let link = self.world.link(self.slot);
+        if is_dead {
+            return;
+        }
         link.in_flight.messages += 1;
         link.in_flight.bytes += message.bytes();
         if early {
@@ -226,6 +243,9 @@ fn all_headers(headers: &dyn onecode::task::Headers) -> Headers {
 
 impl Io for SimIo<'_> {
     fn commit(&mut self, commits: &[Commit]) -> Result<(), LogError> {
+        if self.is_dead() {
+            return Err(LogError::Unavailable("dead".to_owned()));
+        }
         let owner = self.owner();
         let available = self.world.broker();
         let is_carried_out = available.is_ok() || (!self.world.kafka.is_down && self.world.random.chance(500));
@@ -244,18 +264,18 @@ impl Io for SimIo<'_> {
     }
 
     fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Committed>, LogError> {
-        self.world.broker()?;
+        self.alive()?;
         Ok(partitions.iter().map(|tp| self.world.kafka.group.committed(tp)).collect())
     }
 
     fn range(&mut self, tp: &TopicPartition) -> Result<LogRange, LogError> {
-        self.world.broker()?;
+        self.alive()?;
         let log = self.world.kafka.log(tp);
         Ok(LogRange { start: log.start, end: log.end })
     }
 
     fn start(&mut self, starts: &[(TopicPartition, Offset)]) -> Result<(), LogError> {
-        self.world.broker()?;
+        self.alive()?;
         let owner = self.owner();
         for (tp, offset) in starts {
             trace!(self.world, "{owner} reads {tp} from {offset}");
@@ -298,7 +318,18 @@ impl Io for SimIo<'_> {
         self.produce(DEAD_LETTERS, partition, Message { ticket, key, value, headers });
     }
 
+    fn cross(&mut self, boundary: Boundary) {
+        let may_die = self.world.has_faults && self.world.deadly_permille > 0 && !self.is_dead();
+        if may_die && self.world.random.chance(self.world.deadly_permille) {
+            trace!(self.world, "{} dies at the boundary {}", self.owner(), boundary.name());
+            self.world.link(self.slot).died_at = Some(boundary);
+        }
+    }
+
     fn store(&mut self, request: StoreRequest) {
+        if self.is_dead() {
+            return;
+        }
         let owner = self.owner();
         trace!(self.world, "{owner} asks clickhouse: {}", request_text(&request));
         self.world.store.send(owner, request);

@@ -85,5 +85,6 @@ impl Run {
         process.is_draining = true;
         self.stats.drains += 1;
         process.worker.start_drain(&mut self.world.io(slot));
+        self.bury(slot);
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use onecode::model::TopicPartition;
 use onecode::task::{Record, TimestampKind};
-use onecode::worker::{Fatal, Worker};
+use onecode::worker::{Boundary, Fatal, Io as _, Worker};
 
 use super::{HOUR_MS, Process, Run};
 use crate::sim::kafka::Stored;
@@ -58,7 +58,19 @@ impl Run {
         call: impl FnOnce(&mut Worker, &mut World) -> Result<(), Fatal>,
     ) -> Result<(), String> {
         let Some(process) = &mut self.processes[slot] else { return Ok(()) };
-        call(&mut process.worker, &mut self.world).map_err(|Fatal(text)| format!("worker {slot} stopped: {text}"))
+        let outcome = call(&mut process.worker, &mut self.world);
+        if self.bury(slot) {
+            return Ok(());
+        }
+        outcome.map_err(|Fatal(text)| format!("worker {slot} stopped: {text}"))
+    }
+
+    /// Whether the process died at a boundary; then it is gone.
+    pub(super) fn bury(&mut self, slot: usize) -> bool {
+        let Some(boundary) = self.world.links[slot].as_ref().and_then(|link| link.died_at) else { return false };
+        self.stats.deaths[boundary as usize] += 1;
+        self.crash(slot);
+        true
     }
 
     pub(super) fn fetch(&mut self, slot: usize) -> Result<(), String> {
@@ -168,6 +180,8 @@ impl Run {
         self.world.link(slot).fetches.clear();
         if let Some(process) = &mut self.processes[slot] {
             process.worker.on_revoked();
+            self.world.io(slot).cross(Boundary::Revoked);
+            self.bury(slot);
         }
     }
 
@@ -198,6 +212,12 @@ impl Run {
         let now = self.world.now(slot);
         self.with_worker(slot, |worker, world| worker.tick(&mut world.io(slot), now))?;
         let is_done = self.processes[slot].as_ref().is_some_and(|process| process.is_draining && process.worker.is_drained());
+        if is_done {
+            self.world.io(slot).cross(Boundary::Drained);
+            if self.bury(slot) {
+                return Ok(());
+            }
+        }
         if is_done {
             self.end_drained(slot);
         }
