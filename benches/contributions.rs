@@ -2,16 +2,19 @@
 //! `cargo bench --bench contributions [-- RECORDS]`; prints a table. Pure: engines in one process, no servers.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use onecode::decode::{Format, RawRecord, Rules, decode};
 use onecode::engine::{Engine, ForgetRule, Mechanisms, Settings};
 use onecode::generate::{Generator, Options};
-use onecode::model::{Body, Calendar, Event, Purchase, PurchaseKind, TimeZone, Version, Via, owner};
+use onecode::model::{Body, Calendar, Event, Purchase, PurchaseKind, Share, TimeZone, Version, Via, owner};
 use onecode::pb::Contribution;
 use onecode::rows::ServingRows;
 
 const TASKS: u32 = 6;
 const LEVELS: u8 = 16;
+/// Of a piece, as `onecode run` has it.
+const SWEEP_KEYS: usize = 2_000;
 
 /// Tasks that serve together every so many events, and read what the others say before they go on.
 struct Pipeline {
@@ -23,6 +26,17 @@ struct Pipeline {
     records: u64,
     rows: u64,
     rounds: u64,
+    /// Of a call that applies one event, takes one contribution, or drains a task.
+    longest_one: Duration,
+    longest_drain: Duration,
+}
+
+/// Runs something, and notes how long it took if that is the longest yet.
+fn timed<T>(longest: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let result = work();
+    *longest = (*longest).max(began.elapsed());
+    result
 }
 
 impl Pipeline {
@@ -46,6 +60,8 @@ impl Pipeline {
             records: 0,
             rows: 0,
             rounds: 0,
+            longest_one: Duration::ZERO,
+            longest_drain: Duration::ZERO,
         }
     }
 
@@ -53,7 +69,7 @@ impl Pipeline {
         let task = owner(&event.customer_id, TASKS) as usize;
         if let Some(engine) = self.engines.get_mut(task).filter(|_| event.is_customers_own()) {
             self.events += 1;
-            engine.apply(event);
+            timed(&mut self.longest_one, || engine.apply(event));
         }
     }
 
@@ -63,14 +79,14 @@ impl Pipeline {
         let mut moved = false;
         for (engine, inbox) in self.engines.iter_mut().zip(&said) {
             for (version, contribution) in inbox {
-                engine.receive(*version, contribution).expect("a contribution");
+                timed(&mut self.longest_one, || engine.receive(*version, contribution)).expect("a contribution");
             }
         }
         for engine in &mut self.engines {
             self.sequence += 1;
             let version = Version::new(1, self.sequence);
             let mut rows = ServingRows::default();
-            engine.drain_rows(version, &mut rows);
+            timed(&mut self.longest_drain, || engine.drain_rows(version, &mut rows));
             self.rows += rows.rows() as u64;
             let mut destinations = std::collections::BTreeSet::new();
             engine.drain_contributions(|customer_id, contribution| {
@@ -94,13 +110,15 @@ impl Pipeline {
         let per_event = |count: u64| count as f64 / self.events.max(1) as f64;
         let bytes: usize = self.engines.iter().map(Engine::state_bytes).sum();
         println!(
-            "{what:<46} {:>9} {:>9.3} {:>9.3} {:>8.2} {:>7} {:>9.1}",
+            "{what:<46} {:>9} {:>9.3} {:>9.3} {:>8.2} {:>7} {:>9.1} {:>8.2} {:>8.2}",
             self.events,
             per_event(self.contributions),
             per_event(self.records),
             per_event(self.rows),
             self.rounds,
             bytes as f64 / self.events.max(1) as f64,
+            self.longest_one.as_secs_f64() * 1_000.0,
+            self.longest_drain.as_secs_f64() * 1_000.0,
         );
     }
 }
@@ -182,18 +200,64 @@ fn star(children: u64, per_serving: u64) -> Pipeline {
     pipeline
 }
 
+/// Children name a share as their parent; its own event comes last.
+fn late_share(children: u64) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    let share = |customer: &str, id: u64, via| Event {
+        body: Body::Share(Share {
+            share_id: format!("s-{customer}").into(),
+            campaign: "".into(),
+            sku: "".into(),
+            region: 0,
+            channel: "".into(),
+            rewarded: false,
+        }),
+        ..purchase(customer, id, via)
+    };
+    for id in 1..=children {
+        pipeline.apply(&share(&format!("n{id}"), id, Some(("s-star", "star"))));
+        if id % 10_000 == 0 {
+            pipeline.serve();
+        }
+    }
+    pipeline.settle();
+    pipeline.apply(&share("star", 0, None));
+    pipeline.settle();
+    pipeline
+}
+
+/// A task whose horizon rises beyond everything that it knows.
+fn longest_piece_of_forgetting(records: u64) -> (usize, Duration) {
+    let mut pipeline = default_mix(records, 10_000);
+    let mut longest = Duration::ZERO;
+    let mut keys = 0;
+    for engine in &mut pipeline.engines {
+        keys += engine.keys().total();
+        engine.raise_horizon(i64::MAX / 2);
+        engine.raise_reach(i64::MAX / 2);
+        while timed(&mut longest, || engine.sweep(SWEEP_KEYS)) == SWEEP_KEYS {}
+    }
+    (keys, longest)
+}
+
 fn main() {
     let records: u64 = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(200_000);
     println!("{TASKS} tasks, {LEVELS} levels; an event costs at most {LEVELS} messages up its chain, and two for the share it names");
-    println!("{:<46} {:>9} {:>9} {:>9} {:>8} {:>7} {:>9}", "", "events", "contr./ev", "recs/ev", "rows/ev", "rounds", "bytes/ev");
+    println!(
+        "{:<46} {:>9} {:>9} {:>9} {:>8} {:>7} {:>9} {:>8} {:>8}",
+        "", "events", "contr./ev", "recs/ev", "rows/ev", "rounds", "bytes/ev", "one, ms", "drain,ms"
+    );
     for per_serving in [100, 1_000, 10_000] {
         default_mix(records, per_serving).print(&format!("default mix, {per_serving} records a serving"));
     }
-    chain(1_000, true).print("chain of 1,000, one by one");
-    chain(1_000, false).print("chain of 1,000, all at once");
+    chain(10_000, true).print("chain of 10,000, one by one");
+    chain(10_000, false).print("chain of 10,000, all at once");
     for size in [2, 8, 100] {
         ring(size, 1_000).print(&format!("forged ring of {size}, ever earlier events"));
     }
     star(records, 1_000).print("star, 1,000 arrivals a serving");
     star(5 * records, 10_000).print("star, 10,000 arrivals a serving");
+    late_share(records).print("share that comes after all its children");
+    let (keys, longest) = longest_piece_of_forgetting(records);
+    println!("the longest of the pieces that forget {keys} keys, {SWEEP_KEYS} at a time: {:.2} ms", longest.as_secs_f64() * 1_000.0);
 }

@@ -314,6 +314,26 @@ fn a_chain_of_ten_thousand_is_cut_at_the_last_level() {
     assert_eq!(subtree(&tables, "c9983")[15].1[2], number(0));
 }
 
+/// What `src/DESIGN.md` section 5 says of the time that a change takes to the root.
+#[test]
+fn a_change_climbs_one_level_with_each_serving() {
+    const DEPTH: i64 = 6;
+    let arrivals: Vec<_> =
+        (1..=DEPTH).map(|depth| event(&format!("c{depth}"), "e", BASE_MS + depth, via("s", &format!("c{}", depth - 1)), scan())).collect();
+    let mut cluster = Cluster::new(4, 16, &arrivals);
+    cluster.settle();
+    cluster.deliver_first(&event(&format!("c{DEPTH}"), "p", BASE_MS + 100, None, purchase(PurchaseKind::Payment, 7)));
+    for serving in 0..=DEPTH {
+        (0..4).for_each(|node| cluster.step(Step::Receive { node, messages: 1_000 }));
+        (0..4).for_each(|node| cluster.step(Step::Serve { node, order: 0 }));
+        let tables = cluster.tables();
+        for above in 1..=DEPTH {
+            let has_it = subtree(&tables, &format!("c{}", DEPTH - above)).iter().any(|(_, row)| row[2] == number(7));
+            assert_eq!(has_it, above <= serving, "{above} levels above the leaf, after {serving} more servings");
+        }
+    }
+}
+
 /// Quadratic work would not end: every visit of the star changes the same customer, share and layers.
 #[test]
 fn a_star_of_many_children_costs_each_child_the_same() {

@@ -72,7 +72,14 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Starts `onecode run --config CONFIG ARGUMENTS`; standard output and standard error go to a log of its own in `dir`.
-    pub(super) fn spawn(dir: &Path, instance: usize, config: &Path, address: &str, arguments: &[&str]) -> Result<Pipeline> {
+    pub(super) fn spawn(
+        dir: &Path,
+        instance: usize,
+        config: &Path,
+        address: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Pipeline> {
         let log = (1..).map(|start| dir.join(format!("onecode-{instance}-{start}.log"))).find(|log| !log.exists());
         let log = log.context("no name for a log is left")?;
         let mut all = vec!["run".into(), "--config".into(), config.into()];
@@ -81,7 +88,7 @@ impl Pipeline {
             name: "onecode".to_owned(),
             executable: BINARY.into(),
             arguments: all,
-            environment: Vec::new(),
+            environment: environment.iter().map(|(variable, value)| ((*variable).to_owned(), (*value).to_owned())).collect(),
             log: log.clone(),
             scratch: None,
         };

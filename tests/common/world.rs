@@ -187,7 +187,15 @@ impl<'stack> World<'stack> {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(&self, instance: usize, arguments: &[&str]) -> Result<Pipeline> {
-        Pipeline::spawn(&self.dir, instance, &self.write_config(instance)?, &self.address(instance)?, arguments)
+        self.spawn_with(instance, arguments, &[])
+    }
+
+    /// As [`World::spawn`], with environment variables.
+    ///
+    /// # Errors
+    /// As [`World::spawn`].
+    pub fn spawn_with(&self, instance: usize, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Pipeline> {
+        Pipeline::spawn(&self.dir, instance, &self.write_config(instance)?, &self.address(instance)?, arguments, environment)
     }
 
     /// Runs SQL in this world's database and returns the answer's text.
