@@ -90,7 +90,7 @@ struct Chaos<'world> {
 impl Chaos<'_> {
     fn spawn(&mut self, instance: usize) -> Result<()> {
         // Static members keep their tasks over a restart, dynamic ones give them back.
-        let arguments: &[&str] = if instance % 2 == 0 { &[] } else { &["--dynamic"] };
+        let arguments: &[&str] = if instance.is_multiple_of(2) { &[] } else { &["--dynamic"] };
         let pipeline = self.world.spawn(instance, arguments)?;
         self.instances[instance] = Some(pipeline);
         Ok(())

@@ -72,9 +72,7 @@ fn wait_for_kill(form: &Form, kills: u64, pipeline: &Pipeline, load: &Load) -> R
 fn events_flow_while_the_process_is_killed_every_few_seconds() -> Result<()> {
     let form = Form::chosen()?;
     let stack = Stack::own("soak")?;
-    let mut world = World::on(&stack, "soak")?;
-    // By default a task waits up to 10 s for the end of its replay before it serves and checkpoints: longer than a process lives here.
-    world.set("pipeline.takeover_serve_delay_ms", 1_000);
+    let world = World::on(&stack, "soak")?;
     world.migrate(PARTITIONS as i32)?;
     let mix = Options { late_max_ms: 7 * 86_400_000, ..options(form.events, PARTITIONS) };
     println!("soak: {form:?}, {} duplicates, {} late, {} misrouted, {} malformed", mix.duplicates, mix.late, mix.misrouted, mix.malformed);
