@@ -1,6 +1,6 @@
 //! The stream's promises: repeatable, acceptable where it should be, rejected where it should be, and of the shape described.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use proptest::prelude::*;
 
@@ -110,16 +110,19 @@ proptest! {
 /// What the tests of shape look at.
 struct Shape {
     records: Vec<GeneratedRecord>,
-    /// Events by customer, first ones first.
+    /// Own events by customer, first ones first.
     events: HashMap<String, Vec<(i64, EventKind)>>,
-    /// Who brought whom, by the first event.
+    /// Who brought whom.
     parents: HashMap<String, String>,
 }
 
-fn shape() -> Shape {
-    let records = stream(Options { count: 120_000, customers: 30_000, ..Options::default() });
+/// The referral forest is recounted here from the rules alone: the sharer whom the first own event names, unless the customer had been
+/// named as a sharer at that moment or before.
+fn shape(options: Options) -> Shape {
+    let records = stream(options);
     let mut events: HashMap<String, Vec<(i64, EventKind)>> = HashMap::new();
-    let mut firsts: HashMap<String, (i64, Option<String>)> = HashMap::new();
+    let mut firsts: HashMap<String, (i64, String, EventKind, Option<String>)> = HashMap::new();
+    let mut named: HashMap<String, i64> = HashMap::new();
     for record in records.iter().filter(|record| matches!(record.class, Class::Plain | Class::Late | Class::Misrouted)) {
         let event = judged(record, &Rules::default()).expect("accepted");
         if !event.is_customers_own() {
@@ -127,14 +130,43 @@ fn shape() -> Shape {
         }
         let customer = event.customer_id.to_string();
         events.entry(customer.clone()).or_default().push((event.time_ms, event.kind()));
-        let sharer = event.via.as_ref().map(|via| via.sharer_id.to_string());
-        let first = firsts.entry(customer).or_insert_with(|| (event.time_ms, sharer.clone()));
-        if event.time_ms < first.0 {
-            *first = (event.time_ms, sharer);
+        let sharer = event.via.as_ref().map(|via| via.sharer_id.to_string()).filter(|sharer| *sharer != customer);
+        if let Some(sharer) = &sharer {
+            let earliest = named.entry(sharer.clone()).or_insert(event.time_ms);
+            *earliest = event.time_ms.min(*earliest);
+        }
+        let this = (event.time_ms, event.event_id.to_string(), event.kind(), sharer);
+        let first = firsts.entry(customer).or_insert_with(|| this.clone());
+        if (this.0, &this.1, this.2 as usize) < (first.0, &first.1, first.2 as usize) {
+            *first = this;
         }
     }
-    let parents = firsts.into_iter().filter_map(|(customer, (_, sharer))| Some((customer, sharer?))).collect();
-    Shape { records, events, parents }
+    let edge = |(customer, (time_ms, _, _, sharer)): (String, (i64, String, EventKind, Option<String>))| {
+        let is_blocked = named.get(&customer).is_some_and(|named_ms| *named_ms <= time_ms);
+        Some((customer, sharer.filter(|_| !is_blocked)?))
+    };
+    Shape { records, events, parents: firsts.into_iter().filter_map(edge).collect() }
+}
+
+impl Shape {
+    /// Size and depth of every tree, the largest first. Without circles, or the test does not end well.
+    fn trees(&self) -> Vec<(usize, usize)> {
+        let mut trees: HashMap<&str, (usize, usize)> = HashMap::new();
+        for mut customer in self.parents.keys() {
+            let mut depth = 0;
+            while let Some(parent) = self.parents.get(customer) {
+                depth += 1;
+                customer = parent;
+                assert!(depth <= self.parents.len(), "a circle at {customer}");
+            }
+            let (size, deepest) = trees.entry(customer).or_default();
+            *size += 1;
+            *deepest = depth.max(*deepest);
+        }
+        let mut trees: Vec<(usize, usize)> = trees.into_values().collect();
+        trees.sort_unstable_by(|left, right| right.cmp(left));
+        trees
+    }
 }
 
 fn share_of(part: usize, whole: usize) -> f64 {
@@ -148,7 +180,7 @@ fn assert_near(found: f64, expected: f64, tolerance: f64) {
 
 #[test]
 fn the_shape_is_that_of_a_campaign() {
-    let Shape { records, events, parents } = shape();
+    let Shape { records, events, parents } = shape(Options { count: 120_000, customers: 30_000, ..Options::default() });
     let of_kind = |kind| records.iter().filter(|record| record.kind == kind).count();
     assert_near(share_of(of_kind(EventKind::Scan), records.len()), 0.75, 0.03);
     assert_near(share_of(of_kind(EventKind::Purchase), records.len()), 0.15, 0.02);
@@ -173,23 +205,25 @@ fn the_shape_is_that_of_a_campaign() {
     assert!(top * 2 > parents.len(), "one sharer in a hundred brought {top} of {}", parents.len());
 }
 
+/// More than one customer in ten, whatever their number: tens of thousands in a run with 200,000 of them.
 #[test]
-fn one_tree_is_deep_and_large() {
-    let Shape { parents, .. } = shape();
-    let mut sizes: HashMap<&str, (usize, usize)> = HashMap::new();
-    for mut customer in parents.keys() {
-        let mut depth = 0;
-        let mut seen = HashSet::new();
-        while let Some(parent) = parents.get(customer).filter(|_| seen.insert(customer)) {
-            depth += 1;
-            customer = parent;
-        }
-        let (size, deepest) = sizes.entry(customer).or_default();
-        *size += 1;
-        *deepest = depth.max(*deepest);
+fn one_tree_has_a_tenth_of_all_customers_and_at_least_12_levels() {
+    for customers in [5_000, 200_000] {
+        let shape = shape(Options { count: u64::from(customers) * 4, customers, ..Options::default() });
+        let trees = shape.trees();
+        let [(size, depth), (next, _), ..] = trees.as_slice() else { panic!("{trees:?}") };
+        assert!(*size * 10 > shape.events.len() && *depth >= 12, "{size} of {} customers, {depth} levels", shape.events.len());
+        assert!(size > next, "no tree stands out: {size}, {next}");
+        assert!(customers < 200_000 || *size > 20_000, "{size}");
     }
-    let (size, depth) = sizes.into_values().filter(|(_, depth)| *depth >= 12).max().expect("a tree at least 12 deep");
-    assert!(size > 3_000, "{size} customers, {depth} deep");
+}
+
+#[test]
+fn as_many_newcomers_are_brought_as_asked_for() {
+    for referred in [0.0, 0.25, 0.9] {
+        let shape = shape(Options { count: 40_000, customers: 10_000, referred, ..Options::default() });
+        assert_near(share_of(shape.parents.len(), shape.events.len()), referred, 0.07);
+    }
 }
 
 #[test]
@@ -260,5 +294,5 @@ fn a_seed_gives_the_records_it_always_gave() {
         hasher.digest()
     };
     let fingerprints = [WireFormat::Protobuf, WireFormat::Mixed].map(fingerprint);
-    assert_eq!(fingerprints, [17_411_838_865_913_548_951, 4_889_310_737_013_777_798]);
+    assert_eq!(fingerprints, [12_461_820_110_895_582_370, 4_556_955_234_407_226_070]);
 }

@@ -2,7 +2,10 @@
 //!
 //! The shape is that of real campaigns: most customers are seen once, few come back often; most newcomers are brought by
 //! somebody's share; one sharer in a hundred brings most of them; and one share goes viral, into a tree far deeper than the
-//! levels that are counted.
+//! levels that are counted, with more than a tenth of all customers in it.
+//!
+//! Nobody comes by a share before it was made, and no event but a late one is older than its customer's first, however much
+//! delays differ: else the trees of a busy hour would be cut to pieces near their roots.
 
 use std::collections::VecDeque;
 
@@ -45,6 +48,8 @@ struct Customer {
     shares: u32,
     orders: u32,
     refunds: u32,
+    /// When they came; then, when they last shared.
+    known_ms: i64,
 }
 
 /// What is to happen next, before chance is asked again.
@@ -78,6 +83,10 @@ pub(super) struct World {
     viral: Vec<u32>,
     plans: VecDeque<Plan>,
     made: [u64; 3],
+    /// What the event under way must not be older than.
+    not_before_ms: i64,
+    /// Who comes or shares by the event under way.
+    moved: Option<u32>,
 }
 
 impl World {
@@ -96,17 +105,23 @@ impl World {
             viral: Vec::new(),
             plans: VecDeque::new(),
             made: [0; 3],
+            not_before_ms: 0,
+            moved: None,
         }
     }
 
     /// The next event, at about a time; without an event id.
     pub fn event(&mut self, dice: &mut Dice, time_ms: i64) -> Message {
-        let message = self.happening(dice);
+        (self.not_before_ms, self.moved) = (0, None);
+        let mut message = self.happening(dice);
+        let offset_ms = message.common().time_ms;
+        *offset_ms = self.not_before_ms.saturating_sub(time_ms).max(*offset_ms);
         self.at(message, time_ms)
     }
 
     /// An event that happened long before those around it.
     pub fn late_event(&mut self, dice: &mut Dice, time_ms: i64) -> Message {
+        (self.not_before_ms, self.moved) = (0, None);
         let message = self.late_happening(dice);
         self.at(message, time_ms)
     }
@@ -116,7 +131,16 @@ impl World {
         let common = message.common();
         common.brand.clone_from(&self.setup.brand);
         *common.time_ms += time_ms;
+        let time_ms = *common.time_ms;
+        if let Some(customer) = self.moved {
+            self.customers[customer as usize].known_ms = time_ms;
+        }
         message
+    }
+
+    /// The event under way follows what is known of the customer.
+    fn after(&mut self, customer: u32) {
+        self.not_before_ms = self.not_before_ms.max(self.customers[customer as usize].known_ms + 1);
     }
 
     /// What happens; its time is how much later than now.
@@ -135,8 +159,8 @@ impl World {
         self.comeback(dice)
     }
 
-    /// Mostly of somebody whom nobody brought: a late event before the first one takes a customer's referrer away, and doing
-    /// that to every busy customer would leave no tree standing.
+    /// Mostly of somebody whom nobody brought, and never of the viral tree: a late event before the first one takes a customer's
+    /// referrer away, and doing that to every busy customer would leave no tree standing.
     fn late_happening(&mut self, dice: &mut Dice) -> Message {
         if self.returning.is_empty() || (self.has_room() && dice.chance(300_000)) {
             return self.arrival(dice, None);
@@ -149,6 +173,10 @@ impl World {
                 }
                 customer = self.returning[dice.popular_below(self.returning.len() as u64) as usize];
             }
+        }
+        if self.customers[customer as usize].is_viral {
+            // The first customer, whom nobody brought.
+            customer = 0;
         }
         if dice.chance(150_000) { self.payment(dice, customer, None) } else { self.scan(dice, customer, None) }
     }
@@ -190,7 +218,8 @@ impl World {
         // The first referred customer roots the viral tree; its members pass the share on whatever else they are.
         let is_viral = sharer.is_some_and(|sharer| self.viral.is_empty() || self.customers[sharer as usize].is_viral);
         let persona = self.persona(dice);
-        self.customers.push(Customer { persona, parent, is_viral, shares: 0, orders: 0, refunds: 0 });
+        self.customers.push(Customer { persona, parent, is_viral, shares: 0, orders: 0, refunds: 0, known_ms: 0 });
+        self.moved = Some(number);
         if is_viral {
             self.viral.push(number);
         }
@@ -252,7 +281,7 @@ impl World {
     }
 
     /// One return in six is by a share: mostly the one that first brought the customer.
-    fn occasional_via(&self, dice: &mut Dice, customer: u32) -> Option<pb::Via> {
+    fn occasional_via(&mut self, dice: &mut Dice, customer: u32) -> Option<pb::Via> {
         if !dice.chance(160_000) {
             return None;
         }
@@ -264,8 +293,10 @@ impl World {
         if shares == 0 { None } else { self.via(Some((sharer, shares))) }
     }
 
-    fn via(&self, share: Option<(u32, u32)>) -> Option<pb::Via> {
-        share.map(|(sharer, number)| pb::Via { share_id: share_id(sharer, number), sharer_id: self.customer_id(sharer) })
+    fn via(&mut self, share: Option<(u32, u32)>) -> Option<pb::Via> {
+        let (sharer, number) = share?;
+        self.after(sharer);
+        Some(pb::Via { share_id: share_id(sharer, number), sharer_id: self.customer_id(sharer) })
     }
 
     fn customer_id(&self, number: u32) -> String {
@@ -287,6 +318,7 @@ impl World {
     }
 
     fn scan(&mut self, dice: &mut Dice, customer: u32, via: Option<pb::Via>) -> Message {
+        self.after(customer);
         let is_counterfeit = dice.chance(COUNTERFEIT_PER_MILLION);
         let number = if is_counterfeit { dice.below(COUNTERFEIT_CODES.min(self.setup.codes)) } else { dice.below(self.setup.codes) };
         let item = catalogue::item(&self.setup.brand, self.salt, number);
@@ -311,6 +343,7 @@ impl World {
 
     /// One of a lottery hunter's.
     fn draw(&mut self, dice: &mut Dice, hunter: u32, delay_ms: i64) -> Message {
+        self.after(hunter);
         let item = catalogue::item(&self.setup.brand, self.salt, dice.below(self.setup.codes));
         Message::Scan(pb::Scan {
             customer_id: self.customer_id(hunter),
@@ -356,6 +389,7 @@ impl World {
     }
 
     fn payment(&mut self, dice: &mut Dice, customer: u32, via: Option<pb::Via>) -> Message {
+        self.after(customer);
         self.customers[customer as usize].orders += 1;
         let order = self.customers[customer as usize].orders;
         let lines: Vec<pb::OrderLine> = order_lines(self.salt, customer, order)
@@ -378,6 +412,7 @@ impl World {
 
     /// Of the oldest order that was not refunded yet: the whole, or its first line.
     fn refund(&mut self, dice: &mut Dice, customer: u32) -> Message {
+        self.after(customer);
         self.customers[customer as usize].refunds += 1;
         let order = self.customers[customer as usize].refunds;
         let taken = if dice.chance(500_000) { usize::MAX } else { 1 };
@@ -395,6 +430,8 @@ impl World {
 
     /// A share; customers who were brought often pass on the share that brought them.
     fn share(&mut self, dice: &mut Dice, customer: u32) -> Message {
+        self.after(customer);
+        self.moved = Some(customer);
         let sharer = &mut self.customers[customer as usize];
         sharer.shares += 1;
         let (number, parent) = (sharer.shares, sharer.parent);

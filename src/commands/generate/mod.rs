@@ -28,6 +28,7 @@ Examples:
   onecode generate --brokers 127.0.0.1:9092 --rate 5000 --seconds 60   live traffic for a minute
   onecode generate --config onecode.toml --count 5000000 --customers 1000000 --span-days 20 --seed 7
   onecode generate --config onecode.toml --duplicates 0 --late 0 --misrouted 0 --malformed 0
+  onecode generate --config onecode.toml --referred-share 0.3          fewer customers who bring customers
   onecode generate --out events.jsonl --format json --count 1000       nothing but a file
 
 The same seed with the same --end-time gives the same records, byte for byte. Every record that is not plain carries the header
@@ -109,9 +110,9 @@ pub struct GenerateArgs {
     /// Share of records with the identity of an earlier event and other content
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     conflicts: f64,
-    /// Share of customers who were brought by another one's share
+    /// Share of new customers who were brought by another one's share
     #[arg(long, value_name = "SHARE", default_value_t = 0.6)]
-    referred: f64,
+    referred_share: f64,
 }
 
 /// Where records go.
@@ -207,7 +208,7 @@ impl GenerateArgs {
             misrouted: self.misrouted,
             malformed: self.malformed,
             conflicts: self.conflicts,
-            referred: self.referred,
+            referred: self.referred_share,
         };
         Generator::new(options).map_err(|error| UsageError(error.to_string()).into())
     }
