@@ -116,7 +116,7 @@ impl Demo<'_> {
         screen.heading("onecode audit: every table again from the archive of events, compared row by row")?;
         let is_exact = stack.run(&["audit"], self.interrupt)?;
         screen.line(if is_exact { "The audit found no difference." } else { "The audit found differences: see above." })?;
-        report::show(&stack, &mut screen)?;
+        report::show(&stack, self.interrupt, &mut screen)?;
         report::show_next_steps(&stack, self.onecode, &mut screen)?;
         if screen.is_terminal() {
             screen.line("\nEverything stays up until Ctrl-C.")?;

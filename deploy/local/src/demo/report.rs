@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
+use super::interrupt::Interrupt;
 use super::screen::Screen;
 use super::stack::{DATABASE, Stack};
 
-/// Title and query. One for each thing worth a look: the referral tree and the top sharers take their places here.
-const SECTIONS: [(&str, &str); 5] = [
+/// Title and query. One for each thing worth a look.
+const SECTIONS: [(&str, &str); 8] = [
     (
         "Best customers by net value",
         "SELECT customer_id, orders, refunds, toDecimalString((paid - refunded) / 100, 2) AS net, scans, draws, active_days \
@@ -30,18 +31,43 @@ const SECTIONS: [(&str, &str); 5] = [
         "Codes that too many customers hold: copies of one label",
         "SELECT code, customers, scans, regions, devices, first_customer FROM v_codes ORDER BY customers DESC, code LIMIT 3",
     ),
+    (
+        "Growth: how many of the new customers were brought by customers",
+        "SELECT day, sum(d.new_customers) AS new_customers, sum(d.referred_customers) AS brought, \
+         toDecimalString(sum(d.referred_customers) / greatest(sum(d.new_customers), 1), 3) AS referred_new_share \
+         FROM v_activity_day AS d GROUP BY day ORDER BY day DESC LIMIT 3",
+    ),
+    (
+        "From link to order",
+        "SELECT count() AS shares, sum(s.visits) AS visits, sum(s.visitors) AS visitors, sum(s.new_customers) AS new_customers, \
+         sum(s.orders) AS orders, toDecimalString(sum(s.paid - s.refunded) / 100, 2) AS net, sum(s.reshares) AS passed_on FROM v_shares AS s",
+    ),
+    (
+        "Top sharers by what they brought",
+        "SELECT customer_id, referred_direct, referred_total, shares, share_visits, share_visitors, share_orders, \
+         toDecimalString((share_paid - share_refunded) / 100, 2) AS share_net, reshares \
+         FROM v_customers WHERE share_visits > 0 ORDER BY referred_direct DESC, share_paid - share_refunded DESC, customer_id LIMIT 5",
+    ),
     ("Active customers by day", "SELECT day, active, scanners, buyers, sharers FROM v_active_customers_day ORDER BY day DESC LIMIT 3"),
 ];
 
 const FORMAT: &str = "FORMAT PrettyCompactNoEscapes SETTINGS output_format_pretty_row_numbers = 0";
 
-/// Shows every section.
-pub(super) fn show(stack: &Stack, screen: &mut Screen) -> Result<()> {
+/// The root of the largest referral tree.
+const BIGGEST_TREE: &str =
+    "SELECT customer_id FROM v_customers WHERE referrer_id = '' ORDER BY referred_total DESC, customer_id LIMIT 1 FORMAT TSVRaw";
+
+/// Shows every section, and the biggest tree.
+pub(super) fn show(stack: &Stack, interrupt: &Interrupt, screen: &mut Screen) -> Result<()> {
     for (title, sql) in SECTIONS {
         let table = stack.clickhouse.query_in(DATABASE, &format!("{sql} {FORMAT}"));
         screen.heading(title)?;
         screen.line(table.with_context(|| format!("cannot show: {title}"))?.trim_end())?;
     }
+    screen.heading("The biggest tree of customers who brought customers")?;
+    let root = stack.clickhouse.query_in(DATABASE, BIGGEST_TREE)?;
+    let tree = ["tree", root.trim_end(), "--depth", "6", "--children", "2", "--lines", "8"];
+    ensure!(stack.run(&tree, interrupt)?, "`onecode tree` failed");
     Ok(())
 }
 
@@ -49,6 +75,7 @@ pub(super) fn show(stack: &Stack, screen: &mut Screen) -> Result<()> {
 pub(super) fn show_next_steps(stack: &Stack, onecode: &Path, screen: &mut Screen) -> Result<()> {
     let best =
         stack.clickhouse.query_in(DATABASE, "SELECT customer_id FROM v_customers ORDER BY paid - refunded DESC, customer_id LIMIT 1")?;
+    let root = stack.clickhouse.query_in(DATABASE, BIGGEST_TREE)?;
     let (url, http, config, onecode) = (stack.clickhouse.url(), stack.http_url(), stack.config.display(), onecode.display());
     let until = if screen.is_terminal() { "" } else { " (on a terminal everything stays up; --keep-data keeps what is there)" };
     screen.heading(&format!("Look further{until}"))?;
@@ -61,6 +88,7 @@ pub(super) fn show_next_steps(stack: &Stack, onecode: &Path, screen: &mut Screen
     screen.line(&format!("  curl {http}/status"))?;
     screen.line(&format!("  curl {http}/metrics"))?;
     screen.line(&format!("  {onecode} customer {} --config {config}", best.trim_end()))?;
+    screen.line(&format!("  {onecode} tree {} --config {config}", root.trim_end()))?;
     screen.line(&format!("  {onecode} dead-letter list --limit 10 --config {config}"))?;
     screen.line("  docker compose -f deploy/compose.yaml up --build     # the same with Prometheus and Grafana's dashboards")?;
     Ok(())
