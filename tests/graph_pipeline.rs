@@ -137,5 +137,22 @@ fn generated_trees_are_exact_after_a_kill_in_the_middle() -> Result<()> {
     ensure!(second.terminate()? == 0, "the drain failed: {}", second.log_text());
     ensure!(world.number("SELECT max(level) FROM v_customer_subtrees WHERE customers > 0")? >= 3, "the trees are too low to show anything");
     ensure!(world.number("SELECT max(level) FROM v_share_cascades WHERE shares > 0")? >= 2, "the cascades are too low to show anything");
+    the_listed_tree_is_the_counted_one(&world)?;
     must_be_exact(&world)
+}
+
+/// The largest tree, customer by customer along the edges, against what its root's rows say.
+fn the_listed_tree_is_the_counted_one(world: &World<'_>) -> Result<()> {
+    let root =
+        world.query("SELECT customer_id FROM v_customers WHERE referrer_id = '' ORDER BY referred_total DESC, customer_id LIMIT 1")?;
+    let root = root.trim();
+    let listed = world.rows(&format!(
+        "SELECT level, count(), sum(orders), sum(net) FROM v_referral_tree(brand = '{BRAND}', customer = '{root}') WHERE level > 0 GROUP BY level ORDER BY level"
+    ))?;
+    let counted = world.rows(&format!(
+        "SELECT level, sum(customers), sum(orders), sum(paid - refunded) FROM v_customer_subtrees WHERE brand = '{BRAND}' AND customer_id = '{root}' \
+         GROUP BY level HAVING sum(customers) > 0 ORDER BY level"
+    ))?;
+    ensure!(listed == counted && !listed.is_empty(), "the tree of {root}: listed {listed:?}, counted {counted:?}");
+    Ok(())
 }

@@ -29,7 +29,7 @@ Examples:
   onecode tree oXy7 --config onecode.toml --json | jq '.[0].tree.children[].customer_id'
 
 The largest subtrees are shown first; \"and N more\" says how many are not shown. Times are UTC, money is in minor units, net is paid
-less refunded. `in all` and `net below` count 16 levels (limits.levels). Exit code 1 when no brand knows the customer.
+less refunded. `in all` and `net below` count limits.levels levels, 16 by default. Exit code 1 when no brand knows the customer.
 Every row of a tree, in SQL: SELECT * FROM v_referral_tree(brand = 'acme', customer = 'oXy7').";
 
 /// Whose tree, and how much of it.
