@@ -18,6 +18,7 @@
 //! | [`decode`] | yes | bytes to accepted events, or a reason |
 //! | [`engine`] | yes | a task's state: customers, cells, dedup |
 //! | [`rows`] | yes | state and events as ClickHouse rows |
+//! | [`fit`] | yes | models of purchase by maximum likelihood |
 //! | [`task`] | yes | life of a task: takeover, cut, checkpoint, relays, positions |
 //! | [`worker`] | shell-agnostic | drives the tasks of one consumer; runs over Kafka or in the simulator |
 //! | [`kafka`], [`store`] | no | the shells: consumer, producer, inserts |
@@ -29,6 +30,7 @@ pub mod commands;
 pub mod config;
 pub mod decode;
 pub mod engine;
+pub mod fit;
 pub mod generate;
 pub mod kafka;
 pub mod migrate;

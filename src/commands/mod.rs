@@ -8,6 +8,7 @@ pub mod audit;
 pub mod check;
 pub mod customer;
 pub mod dead_letter;
+pub mod fit;
 pub mod generate;
 pub mod migrate;
 pub mod run;
@@ -68,6 +69,14 @@ enum Command {
         #[command(flatten)]
         args: customer::CustomerArgs,
     },
+    /// Fit the models of purchase to the day facts, per brand
+    #[command(after_help = fit::EXAMPLES)]
+    Fit {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        args: fit::FitArgs,
+    },
     /// Create or upgrade tables, views and topics
     #[command(after_help = migrate::EXAMPLES)]
     Migrate {
@@ -109,6 +118,7 @@ impl Command {
             Command::Audit { config, args } => block_on(audit::run(&config.load()?, args, out)),
             Command::Check { config, args } => block_on(check::run(&config.load()?, args, out)),
             Command::Customer { config, args } => block_on(customer::run(&config.load()?, args, out)),
+            Command::Fit { config, args } => block_on(fit::run(&config.load()?, args, out)),
             Command::Migrate { config, args } => block_on(migrate::run(&config.load()?, args, out)),
             Command::Generate(args) => generate::run(args, out),
             Command::DeadLetter { command } => dead_letter::run(command, out),
