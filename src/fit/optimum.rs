@@ -1,5 +1,7 @@
 //! The maximum of a likelihood over positive parameters: a simplex finds it, Newton's method settles it, its curvature gives the errors.
 
+#![allow(clippy::needless_range_loop)] // formulas of matrices name rows and columns
+
 use super::FitError;
 
 /// Steps of the simplex before it is set up anew at the best point, and how often that is done.
@@ -162,7 +164,7 @@ fn inverse<const N: usize>(matrix: &[[f64; N]; N]) -> Option<[[f64; N]; N]> {
             let rest = matrix[row][column] - known;
             if row == column {
                 // A pivot that cancelled out is rounding, not curvature.
-                if !(rest > 1e-9 * matrix[row][row].abs()) {
+                if rest.is_nan() || rest <= 1e-9 * matrix[row][row].abs() {
                     return None;
                 }
                 factor[row][row] = rest.sqrt();

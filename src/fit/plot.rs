@@ -1,7 +1,5 @@
 //! A figure as SVG text: how many customers bought again how often, beside what the model expects.
 
-use std::fmt::Write as _;
-
 use super::bgnbd::Frequencies;
 
 const WIDTH: f64 = 640.0;
@@ -69,15 +67,14 @@ fn panel(text: &mut String, top: f64, title: &str, frequencies: &Frequencies) {
 
 /// A text between tags.
 fn escaped(text: &str) -> String {
-    text.chars().fold(String::new(), |mut escaped, letter| {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
         match letter {
             '<' => escaped.push_str("&lt;"),
             '&' => escaped.push_str("&amp;"),
-            control if control.is_control() => {
-                let _ = write!(escaped, "\\u{{{:x}}}", u32::from(control));
-            }
+            control if control.is_control() => escaped.extend(control.escape_default()),
             plain => escaped.push(plain),
         }
-        escaped
-    })
+    }
+    escaped
 }
