@@ -27,6 +27,7 @@ const COMMANDS: &[Known] = &[
     Known { words: &["dead-letter", "list"], arguments: &[] },
     Known { words: &["dead-letter", "show"], arguments: &["scans:0:1"] },
     Known { words: &["dead-letter", "replay"], arguments: &[] },
+    Known { words: &["fit"], arguments: &[] },
 ];
 
 impl Known {

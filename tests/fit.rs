@@ -192,7 +192,7 @@ async fn the_command_writes_what_it_found_for_the_measures_to_read() {
     let clickhouse = ClickHouse::start(ClickHouseOptions::in_dir(dir.path().join("clickhouse"))).expect("ClickHouse");
     let text = format!("[clickhouse]\nurl = \"{}\"\ndatabase = \"fit\"\n", clickhouse.url());
     let config = Config::from_text(&text, Path::new("onecode.toml"), []).expect("a configuration");
-    for step in migrate::plan(&config.clickhouse).await.expect("a plan") {
+    for step in migrate::plan(&config).await.expect("a plan") {
         migrate::apply(&config.clickhouse, &step).await.expect("a step");
     }
     let insert = |rows: &[String]| {
