@@ -21,10 +21,16 @@ use crate::config::Config;
 use crate::engine::StateKind;
 use crate::kafka::{Cluster, DiesAt, ExchangeProducer, KafkaIo, Membership, consumer_options, native, producer_options};
 use crate::migrate::{Inspection, inspect};
+use crate::rescale::marker;
 use crate::store::{Admin, Store};
+use crate::task::LogRole;
 use crate::telemetry::{Recorder, Server, Status, WorkerMetrics};
 use crate::worker::{Worker, WorkerSettings};
 use drive::Drive;
+
+/// Contributions climb a level with each flush: so long without one means that all have arrived.
+const SETTLED_FOR: Duration = Duration::from_secs(5);
+const SETTLED_LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +39,8 @@ pub struct RunOptions {
     pub dynamic: bool,
     /// Rejected records that do not count towards the limits.
     pub accept_rejects: u64,
+    /// Read the exchange alone, and end when every task has read all of it.
+    pub settle: bool,
 }
 
 /// Says to all workers that it is time to end.
@@ -64,6 +72,7 @@ impl Stop {
 pub fn run(config: &Config, options: RunOptions) -> anyhow::Result<Verdict> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no runtime")?;
     refuse_if_wrong(&runtime.block_on(inspect(config)))?;
+    runtime.block_on(refuse_if_moving(config))?;
     let cluster = Cluster::ask(config)?;
     let topics: Vec<String> = cluster.topics.iter().map(|topic| topic.name.clone()).collect();
     let kinds = StateKind::ALL.iter().map(|kind| kind.name()).collect();
@@ -75,7 +84,10 @@ pub fn run(config: &Config, options: RunOptions) -> anyhow::Result<Verdict> {
     runtime.spawn(audits::show_verdicts(Admin::new(&config.clickhouse)));
     let stop = Arc::new(Stop::default());
     watch_signals(&runtime, stop.clone())?;
-    let settings = settings::worker_settings(config, &cluster, options);
+    let mut settings = settings::worker_settings(config, &cluster, options);
+    if options.settle {
+        settings.topics.retain(|topic| topic.role == LogRole::Exchange);
+    }
     let mut workers = Vec::new();
     for index in 0..config.pipeline.workers {
         workers.push(start_worker(config, options, index, &settings, &store, &status, &stop)?);
@@ -87,6 +99,10 @@ pub fn run(config: &Config, options: RunOptions) -> anyhow::Result<Verdict> {
         listen = %config.http.listen,
         "onecode runs"
     );
+    if options.settle {
+        let (status, stop, tasks) = (status.clone(), stop.clone(), cluster.tasks as usize);
+        thread::spawn(move || drain_when_settled(&status, &stop, tasks));
+    }
     Ok(wait_for_end(config, workers, &stop, &status))
 }
 
@@ -99,6 +115,30 @@ fn refuse_if_wrong(found: &Inspection) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!("onecode cannot start:\n- {}", found.faults.join("\n- "))
+}
+
+/// A state that has moved in part is nobody's.
+async fn refuse_if_moving(config: &Config) -> anyhow::Result<()> {
+    let Some(begun) = marker(&Admin::new(&config.clickhouse)).await? else { return Ok(()) };
+    bail!(
+        "onecode cannot start: a move of the state from {} to {} tasks was begun and has not ended; run `onecode rescale --tasks {}` again",
+        begun.from,
+        begun.to,
+        begun.to
+    )
+}
+
+/// Ends the process once every task has had nothing to read for a while.
+fn drain_when_settled(status: &Status, stop: &Stop, tasks: usize) {
+    let mut settled_since = None;
+    while !stop.is_draining() {
+        thread::sleep(SETTLED_LOOK_EVERY);
+        settled_since = status.is_level(tasks).then(|| settled_since.unwrap_or_else(Instant::now));
+        if settled_since.is_some_and(|since| since.elapsed() >= SETTLED_FOR) {
+            tracing::info!("every task has read what others have sent it");
+            stop.drain();
+        }
+    }
 }
 
 /// SIGTERM and SIGINT drain; a second one ends the process at once.

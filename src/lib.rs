@@ -35,6 +35,7 @@ pub mod generate;
 pub mod kafka;
 pub mod migrate;
 pub mod model;
+pub mod rescale;
 pub mod rows;
 pub mod store;
 pub mod task;

@@ -23,6 +23,7 @@ const COMMANDS: &[Known] = &[
     Known { words: &["audit"], arguments: &[] },
     Known { words: &["customer"], arguments: &["c1"] },
     Known { words: &["tree"], arguments: &["c1"] },
+    Known { words: &["rescale"], arguments: &["--tasks", "12"] },
     Known { words: &["generate"], arguments: &[] },
     Known { words: &["dead-letter", "list"], arguments: &[] },
     Known { words: &["dead-letter", "show"], arguments: &["scans:0:1"] },

@@ -11,13 +11,14 @@ pub mod dead_letter;
 pub mod fit;
 pub mod generate;
 pub mod migrate;
+pub mod rescale;
 pub mod run;
 mod sending;
 mod table;
 pub mod tree;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -94,6 +95,14 @@ enum Command {
         #[command(subcommand)]
         command: dead_letter::DeadLetterCommand,
     },
+    /// Move the state to another number of tasks, while the pipeline is stopped
+    #[command(after_help = rescale::EXAMPLES)]
+    Rescale {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        args: rescale::RescaleArgs,
+    },
     /// Run the pipeline
     #[command(after_help = run::EXAMPLES)]
     Run {
@@ -122,6 +131,7 @@ impl Command {
             Command::Migrate { config, args } => block_on(migrate::run(&config.load()?, args, out)),
             Command::Generate(args) => generate::run(args, out),
             Command::DeadLetter { command } => dead_letter::run(command, out),
+            Command::Rescale { config, args } => block_on(rescale::run(&config.load()?, config.path(), args, out)),
             Command::Run { config, args } => run::run(&config.load()?, args),
             Command::Tree { config, args } => block_on(tree::run(&config.load()?, args, out)),
         }
@@ -159,6 +169,11 @@ pub struct ConfigArg {
 }
 
 impl ConfigArg {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Reads and validates the file.
     ///
     /// # Errors

@@ -19,6 +19,9 @@ pub struct RunArgs {
     /// Let this many rejected records pass before the limits on them are judged
     #[arg(long, value_name = "N", default_value_t = 0)]
     accept_rejects: u64,
+    /// Read only what tasks have sent each other, until nothing is left, and end: what `onecode rescale` needs
+    #[arg(long)]
+    settle: bool,
 }
 
 /// Runs the pipeline until SIGTERM, SIGINT, or a failure.
@@ -26,5 +29,5 @@ pub struct RunArgs {
 /// # Errors
 /// What it refuses to start with.
 pub fn run(config: &Config, args: &RunArgs) -> anyhow::Result<Verdict> {
-    app::run(config, RunOptions { dynamic: args.dynamic, accept_rejects: args.accept_rejects })
+    app::run(config, RunOptions { dynamic: args.dynamic, accept_rejects: args.accept_rejects, settle: args.settle })
 }

@@ -17,6 +17,7 @@ mod ids;
 mod kind;
 mod packed;
 mod payload;
+mod rehome;
 mod serve;
 mod slab;
 mod sweep;
@@ -34,6 +35,7 @@ use symbols::Symbols;
 pub use cut::RestoreError;
 pub use graph::ContributionError;
 pub use kind::{Live, StateKind, StateRow, row_hash};
+pub use rehome::{Holder, StoredCell, Unplaceable, holder};
 
 pub use crate::rows::ServingRows;
 

@@ -53,14 +53,22 @@ pub enum ClusterError {
     },
 }
 
+/// A consumer that asks and never joins the group.
+///
+/// # Errors
+/// [`ClusterError::Unreachable`] when the client refuses its options.
+pub fn asking_consumer(config: &Config) -> Result<BaseConsumer, ClusterError> {
+    let mut client = ClientConfig::new();
+    client.extend(consumer_options(config, &Membership::Dynamic));
+    client.create().map_err(|error| ClusterError::Unreachable { brokers: config.kafka.brokers.clone(), reason: error.to_string() })
+}
+
 impl Cluster {
     /// Asks the cluster.
     pub fn ask(config: &Config) -> Result<Self, ClusterError> {
         let unreachable = |reason: String| ClusterError::Unreachable { brokers: config.kafka.brokers.clone(), reason };
         let options = consumer_options(config, &Membership::Dynamic);
-        let mut client = ClientConfig::new();
-        client.extend(options.clone());
-        let asking: BaseConsumer = client.create().map_err(|error| unreachable(error.to_string()))?;
+        let asking = asking_consumer(config)?;
         let metadata = asking.fetch_metadata(None, ASK_TIMEOUT).map_err(|error| unreachable(error.to_string()))?;
         let partitions_of = |topic: &str| {
             let found = metadata.topics().iter().find(|known| known.name() == topic && known.error().is_none());

@@ -10,7 +10,7 @@ pub mod native;
 mod options;
 mod producer;
 
-pub use cluster::{Cluster, ClusterError, EXCHANGE_RETENTION};
+pub use cluster::{Cluster, ClusterError, EXCHANGE_RETENTION, asking_consumer};
 pub use dying::{DIES_AT_VARIABLE, DiesAt, NoBoundary};
 pub use io::KafkaIo;
 pub use options::{Membership, consumer_options, max_message_bytes, producer_options};

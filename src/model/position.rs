@@ -44,4 +44,9 @@ impl Version {
     pub fn generation(self) -> u64 {
         self.0 >> Self::SEQUENCE_BITS
     }
+
+    /// Which of the generation's it is.
+    pub fn sequence(self) -> u64 {
+        self.0 & ((1 << Self::SEQUENCE_BITS) - 1)
+    }
 }

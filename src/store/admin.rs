@@ -102,6 +102,11 @@ impl Admin {
         Admin { timeout: self.timeout.max(least), ..self }
     }
 
+    /// The connection itself, for inserts.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// The current database.
     pub fn database(&self) -> &str {
         &self.database
@@ -134,6 +139,22 @@ impl Admin {
     /// As [`Admin::rows`], and when there is no row.
     pub async fn row<T: RowOwned + RowRead>(&self, query: &str) -> Result<T, AdminError> {
         self.within(query, self.client.query_raw(query).fetch_one::<T>()).await
+    }
+
+    /// Runs one query and collects its answer in RowBinary.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn bytes(&self, query: &str) -> Result<Vec<u8>, AdminError> {
+        let collect = async {
+            let mut cursor = self.client.query_raw(query).fetch_bytes("RowBinary")?;
+            let mut bytes = Vec::new();
+            while let Some(piece) = cursor.next().await? {
+                bytes.extend_from_slice(&piece);
+            }
+            Ok(bytes)
+        };
+        self.within(query, collect).await
     }
 
     async fn within<T>(&self, statement: &str, work: impl Future<Output = Result<T, clickhouse::error::Error>>) -> Result<T, AdminError> {

@@ -12,7 +12,7 @@ use super::attempt::{Attempts, Server};
 use super::insert::answer;
 use crate::model::TaskName;
 use crate::rows::RowBuffer;
-use crate::task::{KIND_MARK, STATE_COLUMNS};
+use crate::task::{KIND_MARK, STATE_COLUMNS, StoredRows};
 use crate::telemetry::events;
 use crate::worker::{StoreReply, StoreRequest, StoredGeneration};
 
@@ -116,7 +116,8 @@ async fn write(server: &Server, rows: RowBuffer) -> Result<(), String> {
 async fn load(server: &Server, task: &TaskName, generation: u64) -> Result<Vec<u8>, clickhouse::error::Error> {
     let began = Instant::now();
     let query = format!(
-        "SELECT kind, key, sequence, payload FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK} ORDER BY kind, key",
+        "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK} ORDER BY kind, key",
+        StoredRows::COLUMNS,
         quoted(task)
     );
     let mut cursor = server.client.0.query_raw(&query).fetch_bytes("RowBinary")?;

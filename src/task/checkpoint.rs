@@ -84,7 +84,8 @@ pub fn mark_row(task: &TaskName, generation: u64) -> RowBuffer {
 /// Columns of `task_state` in the order of the encoding.
 pub const STATE_COLUMNS: [&str; 7] = ["task", "generation", "kind", "key", "sequence", "payload", "is_deleted"];
 
-fn push_state_row(rows: &mut RowBuffer, task: &TaskName, generation: u64, sequence: u64, row: &StateRow) {
+/// Adds one row of `task_state`.
+pub fn push_state_row(rows: &mut RowBuffer, task: &TaskName, generation: u64, sequence: u64, row: &StateRow) {
     rows.push(|columns| {
         columns.string(task).u64(generation).u8(row.kind).blob(&row.key).u64(sequence).blob(&row.payload).u8(u8::from(row.deleted));
     });

@@ -16,8 +16,9 @@ mod relay;
 mod restore;
 mod run;
 mod speak;
+mod state_rows;
 
-pub use checkpoint::{Cut, KIND_MARK, KIND_POSITIONS, STATE_COLUMNS, mark_row};
+pub use checkpoint::{Cut, KIND_MARK, KIND_POSITIONS, STATE_COLUMNS, mark_row, push_state_row};
 pub use contribution::{Reach, Reaches, decode_contributions, encode_contributions_header, encode_reach};
 pub use dead_letter::{DEAD_LETTER_HEADERS, DeadLetter, Origin, dead_letter_headers};
 pub use error::TaskError;
@@ -28,3 +29,4 @@ pub use rejects::{RejectLimits, RejectTracker, TooManyRejects};
 pub use relay::{EXCHANGE_HEADER, Inbox, Incoming, Mark, OpenGap, RelayHeader, SourceLog, Verdict, decode_header, encode_progress};
 pub use restore::Restore;
 pub use run::{LogRole, Outbox, Outcome, Task, TaskIdentity, TaskSettings};
+pub use state_rows::{StoredRow, StoredRows};

@@ -224,6 +224,14 @@ impl Status {
         self.lock().not_ready(Instant::now())
     }
 
+    /// Whether so many tasks run here and have read all their logs to the ends.
+    pub fn is_level(&self, tasks: usize) -> bool {
+        let inner = self.lock();
+        let all: Vec<&TaskStatus> = inner.workers.iter().flat_map(|published| &published.status.tasks).collect();
+        let is_level = |task: &TaskStatus| task.phase == TaskPhase::Running && task.logs.iter().all(|log| log.lag_records == 0);
+        all.len() == tasks && all.into_iter().all(is_level)
+    }
+
     /// `/status`.
     pub fn to_json(&self) -> Value {
         let now = Instant::now();

@@ -14,7 +14,6 @@ mod checks;
 mod confirm;
 mod counters;
 mod io;
-mod loaded;
 mod outbox;
 mod serve;
 mod slot;

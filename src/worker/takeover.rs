@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 
 use super::boundary::Boundary;
 use super::io::{Claim, Commit, Fatal, Io, LogError, LogRange, RunId, StoreRequest, StoredGeneration};
-use super::loaded::Reader;
 use super::slot::{Phase, Running, Taken};
 use super::{Now, Worker};
 use crate::config::StartFrom;
 use crate::model::{Offset, TaskName, TopicPartition};
-use crate::task::{LogRole, Restore, Task, mark_row};
+use crate::task::{LogRole, Restore, StoredRows, Task, mark_row};
 
 /// Pause before the generations are asked for again.
 const ASK_AGAIN_MS: i64 = 500;
@@ -300,9 +299,9 @@ impl Worker {
         let generation = restore.generation();
         for _ in 0..ROWS_PER_PIECE {
             let Some(rest) = rows.get(*next..).filter(|rest| !rest.is_empty()) else { break };
-            let mut reader = Reader { rest };
-            let row = reader.state_row();
-            *next = rows.len() - reader.rest.len();
+            let mut reader = StoredRows::new(rest);
+            let row = reader.read();
+            *next = rows.len() - reader.unread();
             let restored = match row {
                 Some(row) => restore.row(row.kind, row.key, row.sequence, row.payload).map_err(|error| error.to_string()),
                 None => Err(format!("task {}: clickhouse sent a state row that is cut short; start again", at.task.identity.name)),

@@ -81,6 +81,9 @@ impl<'stack> World<'stack> {
     /// The real name of one of [`TOPICS`], by its key in the configuration.
     #[must_use]
     pub fn topic(&self, key: &str) -> String {
+        if let Some(name) = self.settings.get(&format!("topics.{key}.name")) {
+            return name.trim_matches('"').to_owned();
+        }
         let default = TOPICS.iter().find(|(known, _)| *known == key).map_or(key, |(_, default)| default);
         format!("{}.{default}", self.name)
     }
