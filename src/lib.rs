@@ -22,6 +22,7 @@
 //! | [`task`] | yes | life of a task: takeover, cut, checkpoint, relays, positions |
 //! | [`worker`] | shell-agnostic | drives the tasks of one consumer; runs over Kafka or in the simulator |
 //! | [`kafka`], [`store`] | no | the shells: consumer, producer, inserts |
+//! | [`rescale`] | its plan | another number of tasks, while the pipeline is stopped |
 //! | [`config`], [`telemetry`], [`commands`], [`migrate`], [`audit`], [`generate`] | no | around it |
 
 pub mod app;
