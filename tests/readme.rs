@@ -104,9 +104,8 @@ fn the_table_of_commands_is_the_help() {
 #[test]
 fn the_views_that_readers_are_pointed_to_are_created() {
     let created = std::fs::read_dir(root().join("deploy/clickhouse/views")).expect("a directory");
-    let created: BTreeSet<String> = created
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.strip_suffix(".sql").map(str::to_owned))
-        .collect();
+    let created: BTreeSet<String> =
+        created.filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.strip_suffix(".sql").map(str::to_owned)).collect();
     let rows = table(README, "## On your own Kafka and ClickHouse");
     let written: BTreeSet<String> = rows.iter().flat_map(|row| quoted(&row[0])).map(str::to_owned).collect();
     let missing: Vec<&String> = written.difference(&created).collect();
