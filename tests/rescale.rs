@@ -129,7 +129,7 @@ fn what_cannot_be_moved_is_refused_with_what_to_do() -> Result<()> {
     let world = World::new("refused")?;
     world.migrate(PARTITIONS as i32)?;
     let refuse = |arguments: &[&str], part: &str| {
-        let ended = world.onecode(&[&["rescale", "--wait", "1"], arguments].concat())?;
+        let ended = world.onecode(&[&["rescale"], arguments].concat())?;
         ensure!(ended.code == 1 && ended.stderr.contains(part), "{part:?} is missing: {ended}");
         Ok(())
     };
@@ -137,7 +137,7 @@ fn what_cannot_be_moved_is_refused_with_what_to_do() -> Result<()> {
     refuse(&["--tasks", "3"], "there are 3 tasks already")?;
     refuse(&["--tasks", "2", "--exchange", &world.topic("exchange")], "a new one is needed")?;
     let pipeline = start(&world)?;
-    refuse(&["--tasks", "2"], "stop every instance")?;
+    refuse(&["--tasks", "2", "--wait", "1"], "stop every instance")?;
     world.wait_caught_up()?;
     stop(&pipeline)?;
     let shown = world.must(&["rescale", "--tasks", "2", "--dry-run"])?;
