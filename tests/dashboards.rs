@@ -238,6 +238,7 @@ fn no_panel_fails_and_none_is_empty_while_events_flow() -> Result<()> {
             let seen = prometheus.query("sum(onecode_consumed_records_total)")?;
             Ok(seen.first().is_some_and(|sample| sample.value >= read))
         })?;
+        refresh_segments(&world)?;
     }
     let campaign = world.query(
         "SELECT campaign FROM v_activity_day WHERE brand = 'acme' AND campaign != '' GROUP BY campaign ORDER BY sum(scans) DESC LIMIT 1",
@@ -258,6 +259,15 @@ fn no_panel_fails_and_none_is_empty_while_events_flow() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refreshes customer_segments, and waits for it and for what follows it.
+fn refresh_segments(world: &World<'_>) -> Result<()> {
+    world.query("SYSTEM REFRESH VIEW customer_segments")?;
+    world.query("SYSTEM WAIT VIEW customer_segments")?;
+    wait_until("the states after a refresh", DEADLINE, || {
+        Ok(world.number("SELECT max(to_as_of) >= (SELECT max(as_of) FROM customer_segments) FROM segment_states")? == 1)
+    })
 }
 
 fn run_sql(world: &World<'_>, query: &Query, chosen: &Chosen) -> Result<()> {

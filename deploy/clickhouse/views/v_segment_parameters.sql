@@ -48,7 +48,18 @@ SELECT
     anyIf(value, name = 'not_returned_until_days') AS not_returned_until_days,
     anyIf(value, name = 'near_tier_share') AS near_tier_share,
     anyIf(value, name = 'potential_sharer_days') AS potential_sharer_days,
-    anyIf(value, name = 'potential_sharer_silent_days') AS potential_sharer_silent_days
+    anyIf(value, name = 'potential_sharer_silent_days') AS potential_sharer_silent_days,
+    anyIf(value, name = 'growth_active_days') AS growth_active_days,
+    anyIf(value, name = 'hunter_days') AS hunter_days,
+    anyIf(value, name = 'hunter_draws') AS hunter_draws,
+    anyIf(value, name = 'hunter_order_days') AS hunter_order_days,
+    anyIf(value, name = 'hunter_draw_share') AS hunter_draw_share,
+    anyIf(value, name = 'hunter_regions') AS hunter_regions,
+    anyIf(value, name = 'hunter_device_customers') AS hunter_device_customers,
+    anyIf(value, name = 'hunter_codes_a_day') AS hunter_codes_a_day,
+    anyIf(value, name = 'hunter_burst_codes') AS hunter_burst_codes,
+    anyIf(value, name = 'hunter_burst_minutes') AS hunter_burst_minutes,
+    anyIf(value, name = 'hunter_cities_a_day') AS hunter_cities_a_day
 FROM v_brand_parameters
 GROUP BY brand
 COMMENT 'parameters of the measures, one row a brand; v_brand_parameters has them one by one'

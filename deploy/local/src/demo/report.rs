@@ -9,11 +9,22 @@ use super::screen::Screen;
 use super::stack::{DATABASE, Stack};
 
 /// Title and query. One for each thing worth a look.
-const SECTIONS: [(&str, &str); 8] = [
+const SECTIONS: [(&str, &str); 10] = [
     (
         "Best customers by net value",
         "SELECT customer_id, orders, refunds, toDecimalString((paid - refunded) / 100, 2) AS net, scans, draws, active_days \
          FROM v_customers ORDER BY paid - refunded DESC, customer_id LIMIT 5",
+    ),
+    (
+        "Tiers by net value of a year",
+        "SELECT tier, count() AS customers, countIf(member) AS members, toDecimalString(sum(net_365d) / 100, 2) AS net, \
+         countIf(lifecycle IN ('new', 'active')) AS new_or_active, countIf(churn_band = 'high') AS leaving FROM customer_segments \
+         GROUP BY tier ORDER BY indexOf(['diamond', 'platinum', 'gold', 'silver', 'none'], tier)",
+    ),
+    (
+        "Top word-of-mouth customers: what they brought x how busy they are",
+        "SELECT wom_rank AS rank, customer_id, round(wom_value) AS word_of_mouth, round(influence, 1) AS influence, interaction_frequency AS interactions, \
+         tier, lifecycle, toDecimalString(ltv_referral / 100, 2) AS referred_net FROM v_segment_high_word_of_mouth ORDER BY wom_rank LIMIT 5",
     ),
     (
         "Campaigns",
@@ -59,6 +70,9 @@ const BIGGEST_TREE: &str =
 
 /// Shows every section, and the biggest tree.
 pub(super) fn show(stack: &Stack, interrupt: &Interrupt, screen: &mut Screen) -> Result<()> {
+    for refresh in ["SYSTEM REFRESH VIEW customer_segments", "SYSTEM WAIT VIEW customer_segments"] {
+        stack.clickhouse.query_in(DATABASE, refresh).context("cannot measure the customers")?;
+    }
     for (title, sql) in SECTIONS {
         let table = stack.clickhouse.query_in(DATABASE, &format!("{sql} {FORMAT}"));
         screen.heading(title)?;
