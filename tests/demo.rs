@@ -94,6 +94,8 @@ fn without_a_terminal_it_shows_figures_survives_a_kill_ends_exact_and_keeps_what
         "audit: 0 differences",
         "The audit found no difference.",
         "Best customers",
+        "Tiers by net value",
+        "Top word-of-mouth",
         "referred_new_share",
         "Top sharers",
         "The biggest tree",

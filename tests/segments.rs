@@ -463,14 +463,14 @@ fn customers_who_were_only_named_are_left_out() -> Result<()> {
 #[test]
 fn the_refreshed_table_is_the_definition_at_the_moment_of_its_refresh() -> Result<()> {
     let facts = Facts::new("refreshed")?;
+    facts.refresh_by_hand()?;
     facts.query(
         "INSERT INTO customer_days (brand, customer_id, day, scans, orders, paid, version) \
          SELECT if(number % 3 = 0, 'acme', 'other'), concat('c', toString(number % 500)), today() - number % 400, 1, number % 2, (number % 2) * number, 1 FROM numbers(5000)",
     )?;
     facts.query("INSERT INTO customer_subtrees (brand, customer_id, level, month, paid, version) SELECT 'acme', concat('c', toString(number)), 1, toStartOfMonth(today()), number * 7, 1 FROM numbers(500)")?;
     facts.know_customers()?;
-    facts.query("SYSTEM REFRESH VIEW customer_segments")?;
-    facts.query("SYSTEM WAIT VIEW customer_segments")?;
+    facts.refresh("customer_segments")?;
     assert_eq!(
         facts.query(
             "SELECT count(), uniqExact(brand, customer_id), uniqExact(as_of), min(definition_version) FROM customer_segments FORMAT CSV"

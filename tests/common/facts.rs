@@ -11,6 +11,7 @@ use onecode::migrate;
 use onecode_local::{ClickHouse, ClickHouseOptions};
 
 use super::stack::fresh_dir;
+use super::{DEADLINE, wait_until};
 
 /// The moment at which measures are taken: noon of 2026-11-20 in Shanghai.
 pub const AS_OF: &str = "2026-11-20 04:00:00";
@@ -174,6 +175,35 @@ impl Facts {
                    SELECT brand, customer_id, toDateTime64(min(day), 3, 'UTC') + toIntervalHour(4), toDateTime64(max(day), 3, 'UTC') + toIntervalHour(4), 1 \
                    FROM customer_days FINAL GROUP BY brand, customer_id";
         self.query(sql).map(drop)
+    }
+
+    /// Waits for the first refresh, which the migration starts, and puts the next ones off: from here on only the test refreshes.
+    ///
+    /// # Errors
+    /// When the first refresh fails.
+    pub fn refresh_by_hand(&self) -> Result<()> {
+        wait_until("the first refresh", DEADLINE, || {
+            let sql = "SELECT countIf(last_success_time IS NULL) FROM system.view_refreshes \
+                       WHERE database = currentDatabase() AND view IN ('customer_segments', 'refresh_segment_states', 'lottery_hunters')";
+            Ok(self.query(sql)? == "0")
+        })?;
+        for view in ["customer_segments", "lottery_hunters"] {
+            self.query(&format!("ALTER TABLE {view} MODIFY REFRESH EVERY 1 YEAR"))?;
+        }
+        Ok(())
+    }
+
+    /// Refreshes a view with a column `as_of`, and returns when it shows what was there at the call: at least a row.
+    ///
+    /// # Errors
+    /// When it does not within the deadline.
+    pub fn refresh(&self, view: &str) -> Result<()> {
+        let asked = self.query("SELECT now64(3, 'UTC')")?;
+        wait_until("the refresh", DEADLINE, || {
+            self.query(&format!("SYSTEM REFRESH VIEW {view}"))?;
+            self.query(&format!("SYSTEM WAIT VIEW {view}"))?;
+            Ok(self.query(&format!("SELECT count() > 0 AND min(as_of) >= '{asked}' FROM {view}"))? == "1")
+        })
     }
 
     /// A column of one customer at [`AS_OF`], as text.
