@@ -1,11 +1,14 @@
 //! How long the measures of many customers take: a full refresh of `customer_segments`, one customer's row, a list of one in a hundred.
 //! `cargo bench --profile release --bench segments [-- CUSTOMERS]`; starts a ClickHouse, fills the fact tables by SQL, prints a table.
 
+mod common;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use common::usage::cpu_s;
 use onecode::config::Config;
 use onecode::migrate;
 use onecode_local::{ClickHouse, ClickHouseOptions};
@@ -30,8 +33,12 @@ fn main() -> Result<()> {
         ask(&server, "SELECT count() FROM customer_days")?,
         filling.elapsed()
     );
-    let (refresh, peak_bytes) = with_peak_memory(&server, || refresh(&server))?;
-    println!("full refresh of customer_segments  {:>9.1} s    aim 60 s, peak memory {} MiB", refresh.as_secs_f64(), peak_bytes >> 20);
+    let ((refresh, cpu_s), peak_bytes) = with_peak_memory(&server, || refresh(&server))?;
+    println!(
+        "full refresh of customer_segments  {:>9.1} s    aim 60 s; {cpu_s:.1} CPU-seconds of the server, peak memory {} MiB",
+        refresh.as_secs_f64(),
+        peak_bytes >> 20
+    );
     let row = median(|attempt| {
         let number = attempt as u64 * (customers / ATTEMPTS as u64);
         ask(&server, &format!("SELECT * FROM customer_segments WHERE brand = 'acme' AND customer_id = {}", id(&number.to_string())))
@@ -98,14 +105,16 @@ fn ask(server: &ClickHouse, sql: &str) -> Result<String> {
     Ok(answer.trim_end().to_owned())
 }
 
-/// The duration that the server itself tells.
-fn refresh(server: &ClickHouse) -> Result<Duration> {
+/// The duration that the server itself tells, and the processor time that it took meanwhile.
+fn refresh(server: &ClickHouse) -> Result<(Duration, f64)> {
     ask(server, "SYSTEM WAIT VIEW customer_segments")?;
+    let before_s = cpu_s(server.pid()?)?;
     ask(server, "SYSTEM REFRESH VIEW customer_segments")?;
     ask(server, "SYSTEM WAIT VIEW customer_segments")?;
     let sql =
         "SELECT last_success_duration_ms FROM system.view_refreshes WHERE database = currentDatabase() AND view = 'customer_segments'";
-    Ok(Duration::from_millis(ask(server, sql)?.parse()?))
+    let duration = Duration::from_millis(ask(server, sql)?.parse()?);
+    Ok((duration, cpu_s(server.pid()?)? - before_s))
 }
 
 /// Also the most memory that a query took meanwhile, in bytes, looked at ten times a second.
