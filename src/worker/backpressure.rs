@@ -49,7 +49,8 @@ impl Worker {
         let limit = |number: usize| if self.pressure.paused { number / 2 } else { number };
         let too_much = self.buffered_bytes(io) > limit(self.settings.buffered_bytes)
             || io.in_flight().messages > limit(self.settings.in_flight_messages)
-            || self.dirty_keys_most() > limit(4 * self.settings.dirty_keys_per_checkpoint);
+            || self.dirty_keys_most() > limit(4 * self.settings.dirty_keys_per_checkpoint)
+            || self.is_hasty();
         if too_much == self.pressure.paused {
             return;
         }

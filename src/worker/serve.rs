@@ -47,8 +47,8 @@ impl Worker {
         }
     }
 
-    /// Whether a checkpoint waits for rows whose task's predecessors came to none.
-    fn is_hasty(&self) -> bool {
+    /// Whether a checkpoint is under way of a task whose predecessors came to none: nothing else is more urgent.
+    pub(super) fn is_hasty(&self) -> bool {
         self.slots
             .iter()
             .any(|slot| matches!(&slot.phase, Phase::Running(running) if running.checkpoint.is_some() && running.task.haste() > 0))

@@ -46,6 +46,8 @@ pub struct Plan {
     /// Records that arrive.
     pub records: usize,
     pub has_twins: bool,
+    /// Records bear the times of their producers, whose clocks are off, and not the broker's.
+    pub has_producer_times: bool,
     pub producer: Producer,
     pub settings: WorkerSettings,
     /// Of a thousand boundaries that are crossed, a process dies at so many.
@@ -114,6 +116,7 @@ impl Plan {
             max_lateness_ms,
             records: random.pick(&[5, 25, 80, 150]),
             has_twins: random.chance(200),
+            has_producer_times: random.chance(200),
             producer: Producer::new(random.pick(&[2, 5, 12]), max_lateness_ms, random.pick(&[50, 300, 900]), random.pick(&[200, 800])),
             settings,
             partitions,

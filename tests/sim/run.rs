@@ -263,15 +263,16 @@ impl Run {
         let partition = if arrival.is_misrouted { self.world.random.below(partitions as usize) as i32 } else { own };
         let tp = TopicPartition { topic, partition };
         let wall_ms = self.world.wall_ms();
+        let timestamp_ms = wall_ms + if self.plan.has_producer_times { self.world.random.between(-30 * HOUR_MS, HOUR_MS / 3) } else { 0 };
         let has_marker = self.world.random.chance(50);
         let log = self.world.kafka.log_mut(&tp);
         if has_marker {
             log.append_marker();
         }
-        let offset = log.append(wall_ms, arrival.key, arrival.value, arrival.headers);
+        let offset = log.append(timestamp_ms, arrival.key, arrival.value, arrival.headers);
         trace!(self.world, "{tp} {offset}: {:?} of {}", arrival.verdict, arrival.customer_id);
         let at = (tp, offset);
-        match self.judge(arrival.verdict, wall_ms) {
+        match self.judge(arrival.verdict, timestamp_ms) {
             Judged::Accepted(index) => {
                 self.expected.accepted.insert(index);
                 self.expected.event_of.insert(at, index);
@@ -285,13 +286,13 @@ impl Run {
         }
     }
 
-    fn judge(&self, verdict: Verdict, wall_ms: i64) -> Judged {
+    fn judge(&self, verdict: Verdict, timestamp_ms: i64) -> Judged {
         let index = match verdict {
             Verdict::Unknown => return Judged::Unknown,
             Verdict::Reject(reason) => return Judged::Rejected(reason),
             Verdict::Event(index) => index,
         };
-        let ahead_ms = self.sent[index].event.time_ms - wall_ms;
+        let ahead_ms = self.sent[index].event.time_ms - timestamp_ms;
         match ahead_ms {
             _ if ahead_ms > FUTURE_SKEW_MS => Judged::Rejected(Reason::FutureTime),
             _ if -ahead_ms > self.plan.max_lateness_ms => Judged::Rejected(Reason::TooOld),

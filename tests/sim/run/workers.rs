@@ -9,7 +9,7 @@ use onecode::worker::{Boundary, Fatal, Io as _, Worker};
 use super::{HOUR_MS, Process, Run};
 use crate::sim::kafka::Stored;
 use crate::sim::store::Owner;
-use crate::sim::world::{Link, World, reply_text, trace};
+use crate::sim::world::{EXCHANGE, Link, World, reply_text, trace};
 
 impl Run {
     pub(super) fn start(&mut self, slot: usize) {
@@ -124,10 +124,12 @@ impl Run {
                 fetch.told_end = Some(end);
             }
         }
+        let is_producers = self.plan.has_producer_times && *tp.topic != *EXCHANGE;
+        let timestamp_kind = if is_producers { TimestampKind::Create } else { TimestampKind::LogAppend };
         self.with_worker(slot, |worker, world| {
             let Some(index) = worker.log_index(&tp.topic, tp.partition) else { return Ok(()) };
             match record {
-                Some(record) => on_record(worker, world, slot, index, &record),
+                Some(record) => on_record(worker, world, (slot, index), &record, timestamp_kind),
                 None => {
                     worker.on_end(index, end);
                     Ok(())
@@ -251,11 +253,17 @@ impl Run {
     }
 }
 
-fn on_record(worker: &mut Worker, world: &mut World, slot: usize, log: usize, stored: &Rc<Stored>) -> Result<(), Fatal> {
+fn on_record(
+    worker: &mut Worker,
+    world: &mut World,
+    (slot, log): (usize, usize),
+    stored: &Rc<Stored>,
+    timestamp_kind: TimestampKind,
+) -> Result<(), Fatal> {
     let record = Record {
         offset: stored.offset,
         timestamp_ms: stored.timestamp_ms,
-        timestamp_kind: TimestampKind::LogAppend,
+        timestamp_kind,
         key: stored.key.as_deref(),
         value: stored.value.as_deref(),
         headers: &stored.headers,
