@@ -327,9 +327,10 @@ impl Worker {
             self.advance_horizons(now)?;
         }
         self.note_backlog(now);
+        // A cut before the batches: what it waits for is in the very next ones.
+        self.advance_checkpoints(io, now)?;
         self.serve(io, now);
         self.send_archive(io, now);
-        self.advance_checkpoints(io, now)?;
         self.relieve_pressure(io);
         Ok(())
     }
