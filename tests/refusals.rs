@@ -132,6 +132,13 @@ fn a_lost_state_row_is_never_a_start_from_less() -> Result<()> {
 }
 
 #[test]
+fn an_emptied_table_of_state_is_never_a_first_start() -> Result<()> {
+    let world = with_state("emptied")?;
+    world.query("TRUNCATE TABLE task_state")?;
+    must_refuse(&world, &["`task_state` has no complete generation", "clickhouse.database", "kafka.group", "onecode migrate"])
+}
+
+#[test]
 fn a_changed_setting_that_changes_results_is_named_with_both_values() -> Result<()> {
     let mut world = with_state("fingerprint")?;
     world.set_text("pipeline.time_zone", "+01:00");
