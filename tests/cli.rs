@@ -171,8 +171,18 @@ fn world_with_a_customer() -> World<'static> {
             ('acme', 'c1', '2026-11-03 09:00:00', 'p1', 'order-9', 'payment', 12345, 'CNY')",
         "share_events (brand, customer_id, event_time, event_id, share_id) VALUES
             ('acme', 'c1', '2026-11-02 09:00:00', 'h1', 'share-2\u{1b}[31m')",
+        "customers (brand, customer_id, first_event_time, referrer_id, referral_share_id, orders, paid, refunded, version) VALUES
+            ('acme', 'c2', '2026-11-03 10:00:00', 'c1', 'share-2\u{1b}[31m', 3, 900, 100, 1),
+            ('acme', 'c3', '2026-11-03 11:00:00', 'c1', 'share-2\u{1b}[31m', 0, 0, 0, 1)",
+        "customer_subtrees (brand, customer_id, level, month, customers, orders, paid, refunded, version) VALUES
+            ('acme', 'c1', 1, '2026-10-01', 0, 1, 300, 100, 1), ('acme', 'c1', 1, '2026-11-01', 2, 2, 600, 0, 1), ('acme', 'c1', 2, '2026-11-01', 0, 0, 0, 0, 1)",
+        "shares (brand, sharer_id, share_id, time, visits, visitors, new_customers, reshares, version) VALUES
+            ('acme', 'c1', 'share-2\u{1b}[31m', '2026-11-02 09:00:00', 4, 3, 2, 1, 1), ('acme', 'c1', 'claimed', '1970-01-01 00:00:00', 1, 1, 0, 0, 1)",
     ] {
         world.query(&format!("INSERT INTO {rows}")).expect(rows);
+    }
+    for refresh in ["SYSTEM REFRESH VIEW customer_segments", "SYSTEM WAIT VIEW customer_segments"] {
+        world.query(refresh).expect(refresh);
     }
     world
 }
@@ -191,11 +201,17 @@ fn a_customer_is_shown_with_the_newest_row_days_and_events_of_each_brand() {
         "2026-11-03 0 0 0 0 0 1 0 12345 0",
         "2026-11-03T09:00:00.000Z payment order-9 12345 CNY - - - - p1",
         "2026-11-01T10:00:00.123Z scan code-7 - draw by consumer - 110000 weibo friend-1/share-1 e1",
+        "1 2 3 800",
+        "c2 2026-11-03T10:00:00.000Z share-2\\u{1b}[31m 3 800 0",
+        "share-2\\u{1b}[31m 2026-11-02T09:00:00.000Z - - 4 3 2 0 0 1",
+        "claimed never seen - - 1 1 0 0 0 0",
         "customer c1 of brand bravo",
+        "no measures: customer_segments was not refreshed since the first event, or there is none",
         "first event never: only named as a sharer",
     ] {
         assert!(has(line), "no `{line}` in\n{shown}");
     }
+    assert!(shown.contains("tier silver, next_tier gold, gap_to_next_tier 187655, net_365d 12345"), "{shown}");
     assert!(!shown.contains('\u{1b}'), "an id commands the terminal:\n{shown}");
 
     let one = world.must(&["customer", "c1", "--brand", "acme", "--days", "1", "--events", "2", "--json"]).expect("known");
@@ -206,6 +222,12 @@ fn a_customer_is_shown_with_the_newest_row_days_and_events_of_each_brand() {
     assert_eq!(one[0]["days"].as_array().map(Vec::len), Some(1));
     let subjects: Vec<_> = one[0]["events"].as_array().into_iter().flatten().map(|event| event["subject"].clone()).collect();
     assert_eq!(subjects, ["order-9", "share-2\u{1b}[31m"]);
+
+    assert_eq!(one[0]["measures"]["net_lifetime"], 12345);
+    assert_eq!(one[0]["tree"].as_array().map(Vec::len), Some(1), "levels without anything are left out");
+    assert_eq!(one[0]["tree"][0]["customers"], 2);
+    assert_eq!(one[0]["brought"][0]["customer_id"], "c2");
+    assert_eq!(one[0]["shares"][0]["visits"], 4);
 
     let unknown = world.onecode(&["customer", "nobody'--"]).expect("ended");
     assert_eq!((unknown.code, unknown.stdout.as_str()), (1, ""));

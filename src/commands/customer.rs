@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clickhouse::Row;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::Verdict;
 use super::table::{plain, write_table};
@@ -18,7 +19,8 @@ Examples:
   onecode customer oXy7 --config onecode.toml --brand acme --days 7 --events 50
   onecode customer oXy7 --config onecode.toml --json | jq '.[0].facts.paid'
 
-Times are UTC, money is in minor units, days are business days of the brand. Exit code 1 when no brand knows the customer.";
+Times are UTC, money is in minor units, days are business days of the brand. Measures are those of the last refresh of customer_segments;
+`onecode tree` shows the whole tree. Exit code 1 when no brand knows the customer.";
 
 /// Whom to show, and how much of it.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,6 +36,9 @@ pub struct CustomerArgs {
     /// How many of the newest events to show
     #[arg(long, value_name = "N", default_value_t = 20)]
     events: u32,
+    /// How many of the most visited shares to show, and how many of the best customers brought
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    shares: u32,
     /// Print JSON: an array with one object a brand
     #[arg(long)]
     json: bool,
@@ -42,6 +47,11 @@ pub struct CustomerArgs {
 #[derive(Debug, Serialize)]
 struct Customer {
     facts: Facts,
+    /// `customer_segments`; none before its first refresh, and for somebody who was only named as a sharer.
+    measures: Option<Map<String, Value>>,
+    tree: Vec<LevelFacts>,
+    brought: Vec<BroughtFacts>,
+    shares: Vec<ShareFacts>,
     days: Vec<DayFacts>,
     events: Vec<ArchivedEvent>,
 }
@@ -77,6 +87,44 @@ struct Facts {
     share_orders: u64,
     share_paid: i64,
     share_refunded: i64,
+    reshares: u64,
+}
+
+/// `v_customer_subtrees` of one level, over all months.
+#[derive(Debug, Row, Serialize, Deserialize)]
+struct LevelFacts {
+    level: u8,
+    customers: u64,
+    orders: u64,
+    paid: i64,
+    refunded: i64,
+}
+
+/// One customer whom this one brought.
+#[derive(Debug, Row, Serialize, Deserialize)]
+struct BroughtFacts {
+    customer_id: String,
+    first_event_time: String,
+    share_id: String,
+    orders: u64,
+    paid: i64,
+    refunded: i64,
+    referred_total: u64,
+}
+
+/// `v_shares`; the time is none when the share was visited, but its own event was never seen.
+#[derive(Debug, Row, Serialize, Deserialize)]
+struct ShareFacts {
+    share_id: String,
+    time: Option<String>,
+    campaign: String,
+    channel: String,
+    visits: u64,
+    visitors: u64,
+    new_customers: u64,
+    orders: u64,
+    paid: i64,
+    refunded: i64,
     reshares: u64,
 }
 
@@ -123,9 +171,13 @@ pub async fn run(config: &Config, args: &CustomerArgs, out: &mut impl Write) -> 
     let store = Admin::new(&config.clickhouse);
     let mut customers = Vec::new();
     for facts in facts(&store, args).await? {
+        let measures = measures(&store, &facts.brand, args).await?;
+        let tree = tree(&store, &facts.brand, args).await?;
+        let brought = brought(&store, &facts.brand, args).await?;
+        let shares = shares(&store, &facts.brand, args).await?;
         let days = days(&store, &facts.brand, args).await?;
         let events = events(&store, &facts.brand, args).await?;
-        customers.push(Customer { facts, days, events });
+        customers.push(Customer { facts, measures, tree, brought, shares, days, events });
     }
     if customers.is_empty() {
         let place = args.brand.as_ref().map_or_else(|| "any brand".to_owned(), |brand| format!("brand `{}`", plain(brand)));
@@ -152,6 +204,55 @@ async fn facts(store: &Admin, args: &CustomerArgs) -> Result<Vec<Facts>, AdminEr
         time_or_never("last_purchase_time"),
         time_or_never("last_share_time"),
         literal(&args.id),
+    );
+    store.rows(&query).await
+}
+
+/// As the table has them, whatever its columns: names and values of one row.
+async fn measures(store: &Admin, brand: &str, args: &CustomerArgs) -> anyhow::Result<Option<Map<String, Value>>> {
+    let query = format!(
+        "SELECT formatRowNoNewline('JSONEachRow', *) AS measures FROM customer_segments WHERE brand = {} AND customer_id = {}
+         SETTINGS output_format_json_quote_64bit_integers = 0",
+        literal(brand),
+        literal(&args.id),
+    );
+    let rows: Vec<String> = store.rows(&query).await?;
+    let parsed = rows.first().map(|row| serde_json::from_str(row)).transpose();
+    parsed.with_context(|| format!("cannot read the measures of customer `{}`", plain(&args.id)))
+}
+
+async fn tree(store: &Admin, brand: &str, args: &CustomerArgs) -> Result<Vec<LevelFacts>, AdminError> {
+    let query = format!(
+        "SELECT level, sum(t.customers) AS customers, sum(t.orders) AS orders, sum(t.paid) AS paid, sum(t.refunded) AS refunded
+         FROM v_customer_subtrees AS t WHERE brand = {} AND customer_id = {} GROUP BY level
+         HAVING customers != 0 OR orders != 0 OR paid != 0 OR refunded != 0 ORDER BY level",
+        literal(brand),
+        literal(&args.id),
+    );
+    store.rows(&query).await
+}
+
+async fn brought(store: &Admin, brand: &str, args: &CustomerArgs) -> Result<Vec<BroughtFacts>, AdminError> {
+    let query = format!(
+        "SELECT customer_id, {} AS first_event_time, referral_share_id AS share_id, orders, paid, refunded, referred_total
+         FROM v_customers AS c WHERE brand = {} AND referrer_id = {} ORDER BY c.paid - c.refunded DESC, customer_id LIMIT {}",
+        time("c.first_event_time"),
+        literal(brand),
+        literal(&args.id),
+        args.shares,
+    );
+    store.rows(&query).await
+}
+
+async fn shares(store: &Admin, brand: &str, args: &CustomerArgs) -> Result<Vec<ShareFacts>, AdminError> {
+    let query = format!(
+        "SELECT share_id, if(toUnixTimestamp64Milli(s.time) = 0, NULL, {}) AS time, toString(s.campaign) AS campaign,
+            toString(s.channel) AS channel, visits, visitors, new_customers, orders, paid, refunded, reshares
+         FROM v_shares AS s WHERE brand = {} AND sharer_id = {} ORDER BY visits DESC, share_id LIMIT {}",
+        time("s.time"),
+        literal(brand),
+        literal(&args.id),
+        args.shares,
     );
     store.rows(&query).await
 }
@@ -205,6 +306,11 @@ fn write_customer(out: &mut impl Write, customer: &Customer) -> anyhow::Result<(
     writeln!(out, "customer {} of brand {}", plain(&facts.customer_id), facts.brand)?;
     write_table(out, ["", ""], &moments(facts))?;
     write_counts(out, facts)?;
+    match &customer.measures {
+        Some(measures) => write_measures(out, measures)?,
+        None => writeln!(out, "\nno measures: customer_segments was not refreshed since the first event, or there is none")?,
+    }
+    write_sharing(out, customer)?;
     if !customer.days.is_empty() {
         writeln!(out, "\nthe newest {} of {} active days", customer.days.len(), facts.active_days)?;
         let rows: Vec<_> = customer.days.iter().map(day_row).collect();
@@ -271,6 +377,97 @@ fn write_counts(out: &mut impl Write, facts: &Facts) -> anyhow::Result<()> {
         write_table(out, brought.each_ref().map(|(name, _)| *name), &[brought.each_ref().map(|(_, value)| value.clone())])?;
     }
     Ok(())
+}
+
+/// The measures in groups; a column that is not named here is in the JSON alone.
+const MEASURES: [(&str, &[&str]); 6] = [
+    ("value", &["tier", "next_tier", "gap_to_next_tier", "net_365d", "net_90d", "net_30d", "orders_365d"]),
+    ("lifetime value", &["ltv_history", "ltv_present", "ltv_potential", "ltv_referral", "ltv_method"]),
+    ("RFM", &["rfm_segment", "recency_days", "frequency_days", "rfm_r", "rfm_f", "rfm_m"]),
+    ("life", &["lifecycle", "inactive_days", "activity_interval_days", "p_alive", "spend_drop", "churn_band"]),
+    ("word of mouth", &["wom_value", "influence", "interaction_frequency", "wom_rank", "wom_top", "manual_pick", "layer", "quadrant"]),
+    ("lists", &["flags", "reasons"]),
+];
+
+fn write_measures(out: &mut impl Write, measures: &Map<String, Value>) -> anyhow::Result<()> {
+    writeln!(out, "\nmeasures as of {}", measures.get("as_of").map_or_else(|| "an unknown moment".to_owned(), shown))?;
+    let rows = MEASURES.map(|(group, names)| {
+        let values = names.iter().filter_map(|name| measures.get(*name).map(|value| format!("{name} {}", shown(value))));
+        [group.to_owned(), values.collect::<Vec<_>>().join(", ")]
+    });
+    Ok(write_table(out, ["", ""], &rows)?)
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => format!("{:.3}", number.as_f64().unwrap_or_default()),
+        Value::Array(values) if values.is_empty() => "-".to_owned(),
+        Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join("; "),
+        other => other.to_string(),
+    }
+}
+
+/// The tree by level, the best customers brought, the most visited shares.
+fn write_sharing(out: &mut impl Write, customer: &Customer) -> anyhow::Result<()> {
+    if !customer.tree.is_empty() {
+        writeln!(out, "\nbelow in the referral tree")?;
+        let rows: Vec<_> = customer
+            .tree
+            .iter()
+            .map(|level| {
+                [level.level.to_string(), level.customers.to_string(), level.orders.to_string(), (level.paid - level.refunded).to_string()]
+            })
+            .collect();
+        write_table(out, ["level", "customers", "orders", "net"], &rows)?;
+    }
+    if !customer.brought.is_empty() {
+        writeln!(out, "\nthe best {} of {} customers brought", customer.brought.len(), customer.facts.referred_direct)?;
+        let rows: Vec<_> = customer
+            .brought
+            .iter()
+            .map(|child| {
+                let net = (child.paid - child.refunded).to_string();
+                [
+                    child.customer_id.clone(),
+                    child.first_event_time.clone(),
+                    child.share_id.clone(),
+                    child.orders.to_string(),
+                    net,
+                    child.referred_total.to_string(),
+                ]
+            })
+            .collect();
+        write_table(out, ["customer", "first event", "by share", "orders", "net", "brought in all"], &rows)?;
+    }
+    if !customer.shares.is_empty() {
+        writeln!(out, "\nthe most visited {} shares", customer.shares.len())?;
+        let rows: Vec<_> = customer.shares.iter().map(share_row).collect();
+        write_table(
+            out,
+            ["share", "time", "campaign", "channel", "visits", "visitors", "new customers", "orders", "net", "reshares"],
+            &rows,
+        )?;
+    }
+    Ok(())
+}
+
+fn share_row(share: &ShareFacts) -> [String; 10] {
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    [
+        share.share_id.clone(),
+        share.time.clone().unwrap_or_else(|| "never seen".to_owned()),
+        or_dash(&share.campaign),
+        or_dash(&share.channel),
+        share.visits.to_string(),
+        share.visitors.to_string(),
+        share.new_customers.to_string(),
+        share.orders.to_string(),
+        (share.paid - share.refunded).to_string(),
+        share.reshares.to_string(),
+    ]
 }
 
 fn day_row(day: &DayFacts) -> [String; 10] {
