@@ -240,6 +240,7 @@ fn no_panel_fails_and_none_is_empty_while_events_flow() -> Result<()> {
         })?;
         refresh_segments(&world)?;
     }
+    plant_fakes(&world)?;
     let campaign = world.query(
         "SELECT campaign FROM v_activity_day WHERE brand = 'acme' AND campaign != '' GROUP BY campaign ORDER BY sum(scans) DESC LIMIT 1",
     )?;
@@ -258,6 +259,27 @@ fn no_panel_fails_and_none_is_empty_while_events_flow() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// What chance may leave out: a code that two customers scan in Beijing and in Shanghai within 40 minutes, and a device that sweeps through a
+/// batch. Then lists what is risky.
+fn plant_fakes(world: &World<'_>) -> Result<()> {
+    world.query(
+        "INSERT INTO scans (brand, code, event_time, event_id, customer_id, region, role) SETTINGS async_insert = 0 VALUES
+            ('acme', 'copied', now64(3) - toIntervalHour(2), 'e1', 'here', 110101, 'consumer'),
+            ('acme', 'copied', now64(3) - toIntervalMinute(80), 'e2', 'there', 310101, 'consumer')",
+    )?;
+    world.query(
+        "INSERT INTO scans (brand, code, event_time, event_id, customer_id, batch, device, role) SETTINGS async_insert = 0
+         SELECT 'acme', concat('carton', toString(number)), now64(3) - toIntervalSecond(number), toString(number), 'collector', 'L1', 'robot', 'consumer' FROM numbers(25)",
+    )?;
+    for view in ["refresh_recent_device_sweeps", "refresh_risky_codes"] {
+        world.query(&format!("SYSTEM REFRESH VIEW {view}"))?;
+        world.query(&format!("SYSTEM WAIT VIEW {view}"))?;
+    }
+    let jump = world.query("SELECT risk_score, verdict FROM v_risky_codes WHERE brand = 'acme' AND code = 'copied'")?;
+    ensure!(jump.trim() == "45\tsuspect", "the copied code is {jump}");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use super::MigrateError;
+use super::comments;
 use super::compare::server_tables;
 use super::schema::{self, BOOKKEEPING, MIGRATIONS, SOURCE_LOGIN, TableSchema, VIEW_ENGINES, VIEWS, ViewValues};
 use crate::config::{ClickHouse, Config};
@@ -132,7 +133,8 @@ fn pending_migrations(found: &Found) -> impl Iterator<Item = Step> {
 fn pending_views(found: &Found, config: &ClickHouse, values: &ViewValues) -> impl Iterator<Item = Step> {
     VIEWS.iter().filter_map(move |view| {
         let sql = view.sql(values);
-        let checksum = schema::checksum(&sql);
+        let comments = comments::statement(view);
+        let checksum = schema::checksum(&[sql.as_str(), comments.as_deref().unwrap_or_default()].concat());
         let exists = found.views.contains(view.name);
         let is_broken = found.failed_dictionaries.contains(view.name);
         if exists && !is_broken && found.applied.get(&(0, view.name.to_owned())) == Some(&checksum) {
@@ -140,7 +142,8 @@ fn pending_views(found: &Found, config: &ClickHouse, values: &ViewValues) -> imp
         }
         let verb = if exists { "replace" } else { "create" };
         let sql = sql.replace(SOURCE_LOGIN, &source_login(config));
-        Some(step(format!("{verb} {} `{}`", view.kind(), view.name), vec![sql, record(0, view.name, &checksum)]))
+        let statements = std::iter::once(sql).chain(comments).chain([record(0, view.name, &checksum)]);
+        Some(step(format!("{verb} {} `{}`", view.kind(), view.name), statements.collect()))
     })
 }
 

@@ -5,6 +5,7 @@
 //! exists is dropped or altered beyond what a step says. Never touches rows.
 
 mod clickhouse;
+mod comments;
 mod compare;
 mod inspect;
 pub mod schema;

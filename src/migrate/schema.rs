@@ -206,6 +206,17 @@ impl View {
             .replace("{utc_offset_minutes}", &values.utc_offset_minutes())
     }
 
+    /// The statement before anything is filled in.
+    pub(super) fn text(&self) -> &'static str {
+        self.template
+    }
+
+    /// Whether a reader calls it with values: `v(as_of = ...)`.
+    pub fn takes_parameters(&self) -> bool {
+        let mut placeholders = self.template.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+        placeholders.any(|(placeholder, _)| placeholder.contains(':'))
+    }
+
     /// What the statement creates: "view", "refreshable view" or "dictionary".
     pub fn kind(&self) -> &'static str {
         let creates = |what: &str| self.template.lines().any(|line| line.starts_with(&format!("CREATE OR REPLACE {what} ")));

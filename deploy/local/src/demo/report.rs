@@ -39,8 +39,9 @@ const SECTIONS: [(&str, &str); 10] = [
          GROUP BY channel ORDER BY scans DESC, channel LIMIT 5",
     ),
     (
-        "Codes that too many customers hold: copies of one label",
-        "SELECT code, customers, scans, regions, devices, first_customer FROM v_codes ORDER BY customers DESC, code LIMIT 3",
+        "Riskiest codes: copies of one label, journeys that nobody can make, wrong check digits",
+        "SELECT code, risk_score AS risk, verdict, arrayStringConcat(risk_reasons, ', ') AS reasons, customers, regions, scans FROM v_codes \
+         WHERE verdict != 'genuine' ORDER BY risk_score DESC, has(risk_reasons, 'impossible_travel') DESC, customers DESC, code LIMIT 5",
     ),
     (
         "Growth: how many of the new customers were brought by customers",
