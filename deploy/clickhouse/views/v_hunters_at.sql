@@ -3,6 +3,8 @@
 -- changed by a row that the archive holds twice: no FINAL on it.
 CREATE OR REPLACE VIEW v_hunters_at AS
 WITH
+    -- Keeps the archive's other partitions out of the query: the longest window of any brand, and a day of time zone on both sides.
+    (SELECT toUInt32(max(hunter_days)) + 2 FROM v_segment_parameters) AS most_days,
     hunter_knobs AS
     (
         SELECT
@@ -17,7 +19,9 @@ WITH
             toDate(addMinutes(event_time, hunter_knobs.utc_offset_minutes)) AS day
         FROM scans
         INNER JOIN hunter_knobs ON hunter_knobs.brand = scans.brand
-        WHERE role = 'consumer' AND day <= hunter_knobs.as_of_day AND hunter_knobs.as_of_day - day < hunter_knobs.hunter_days
+        WHERE event_time > {as_of:DateTime64(3, 'UTC')} - toIntervalDay(most_days)
+            AND event_time < {as_of:DateTime64(3, 'UTC')} + toIntervalDay(2)
+            AND role = 'consumer' AND day <= hunter_knobs.as_of_day AND hunter_knobs.as_of_day - day < hunter_knobs.hunter_days
     ),
     -- A city is the first four digits of a region; a region that names a province alone is one where the day has none of its cities.
     days AS
