@@ -99,7 +99,11 @@ fn fill(server: &ClickHouse, customers: u64) -> Result<()> {
             id(&format!("(number % {}) * 7", customers / 7))
         ),
     )?;
-    ask(server, "OPTIMIZE TABLE customers FINAL").map(drop)
+    ask(server, "OPTIMIZE TABLE customers FINAL")?;
+    // The refresh is timed, and not the merges that the filling left behind.
+    onecode_local::wait_for("the end of all merges", Duration::from_secs(600), || {
+        Ok((ask(server, "SELECT count() FROM system.merges")? == "0").then_some(()))
+    })
 }
 
 fn ask(server: &ClickHouse, sql: &str) -> Result<String> {
