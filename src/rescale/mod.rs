@@ -1,6 +1,6 @@
 //! Another number of tasks: the state moves to the new owners while the pipeline is stopped.
 //!
-//! [`plan`] decides (pure), [`mover`] reads and writes ClickHouse, [`cluster`] asks Kafka; `onecode rescale` ties them together.
+//! `plan` decides (pure), `mover` reads and writes ClickHouse, `cluster` asks Kafka; `onecode rescale` ties them together.
 //! Promises that nothing runs on a state that has moved in part (a marker in `task_state` refuses it), that an interrupted move
 //! is repeated from the old generations, which stay until the end, and that the tables say the same before and after. Never
 //! moves while an instance runs, or while a task has not read all that others have sent it.

@@ -1,7 +1,7 @@
 //! `onecode tree`: a customer and whoever came by them, as a picture that stays small whatever the tree's size.
 //!
 //! Asks ClickHouse level by level and never for more customers a level than may be shown, so that a star of a million children costs
-//! a screen of rows. Which of them are shown decides [`pick`], how they look [`draw`].
+//! a screen of rows. Which of them are shown decides `pick`, how they look `draw`.
 
 mod draw;
 mod pick;
