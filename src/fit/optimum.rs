@@ -12,6 +12,8 @@ const NEWTON_STEPS: usize = 30;
 const STEP: f64 = 1e-3;
 /// What a Newton step may still promise to add to the log-likelihood: a thousandth of a standard error.
 const SETTLED: f64 = 1e-6;
+/// A logarithm with a standard error above this leaves the parameter's very magnitude open: a slope without end looks like that.
+const VAGUEST_LOG: f64 = 10.0;
 /// Beyond e^20 and below e^-20 a parameter says nothing any more.
 const WIDEST_LOG: f64 = 20.0;
 
@@ -108,6 +110,9 @@ fn settle<const N: usize>(cost: &impl Fn(&[f64; N]) -> f64, start: [f64; N]) -> 
         let step: [f64; N] = std::array::from_fn(|row| (0..N).map(|column| inverse[row][column] * gradient[column]).sum());
         let promise: f64 = (0..N).map(|axis| step[axis] * gradient[axis]).sum();
         if promise < SETTLED {
+            if (0..N).any(|axis| inverse[axis][axis].sqrt() > VAGUEST_LOG) {
+                return Err(undetermined());
+            }
             let parameters = logs.map(f64::exp);
             // A change of a logarithm is a relative change of its parameter.
             let standard_errors = std::array::from_fn(|axis| parameters[axis] * inverse[axis][axis].sqrt());
