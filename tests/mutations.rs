@@ -27,7 +27,7 @@ fn counting_a_repeat_again_is_noticed() {
 
 #[test]
 fn a_contribution_that_is_taken_whatever_its_version_is_noticed() {
-    assert_noticed(5_000, without(|switches| switches.engine.compares_versions = false));
+    assert_noticed(20_000, without(|switches| switches.engine.compares_versions = false));
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_checkpoint_before_its_rows_are_in_is_noticed() {
 
 #[test]
 fn a_horizon_that_rises_during_a_replay_is_noticed() {
-    assert_noticed(5_000, without(|switches| switches.horizon_awaits_replay = false));
+    assert_noticed(20_000, without(|switches| switches.horizon_awaits_replay = false));
 }
 
 #[test]
