@@ -56,27 +56,26 @@ pub async fn run(config: &Config, path: &Path, args: &RescaleArgs, out: &mut imp
     let mover = Mover::new(&config.clickhouse);
     let (mut sources, mut newest) = mover.sources(old.tasks).await?;
     ensure!(!sources.is_empty(), nothing_to_move(config, old.tasks));
+    if args.dry_run {
+        writeln!(out, "would move the state of {} tasks to {} tasks, with the new exchange topic `{new_exchange}`", old.tasks, args.tasks)?;
+        return Ok(Verdict::Fine);
+    }
+    let mut left = unread(config, &sources)?;
     for _ in 0..SETTLE_ATTEMPTS {
-        if begun.is_some() || args.dry_run || unread(config, &sources)?.is_empty() {
+        if begun.is_some() || left.is_empty() {
             break;
         }
         writeln!(out, "tasks read what others have sent them (`onecode run --settle`) ...")?;
         settle(path)?;
         wait_until_stopped(&members, args.wait, out).await?;
         (sources, newest) = mover.sources(old.tasks).await?;
+        left = unread(config, &sources)?;
     }
-    let left = unread(config, &sources)?;
-    if !args.dry_run
-        && let Some((task, messages)) = left.first()
-    {
+    if let Some((task, messages)) = left.first() {
         bail!(
             "task {task} has not read {messages} messages of the exchange: run `onecode run --settle --config {}` until it ends by itself, then `onecode rescale` again",
             path.display()
         );
-    }
-    if args.dry_run {
-        writeln!(out, "would move the state of {} tasks to {} tasks, with the new exchange topic `{new_exchange}`", old.tasks, args.tasks)?;
-        return Ok(Verdict::Fine);
     }
     let new = make_exchange(config, &new_exchange, args.tasks, out).await?;
     let plan = decide(&sources, &old, &new, config, &new_exchange)?;
@@ -187,12 +186,15 @@ fn decide(sources: &[Source], old: &Cluster, new: &Cluster, config: &Config, exc
 }
 
 async fn move_all(mover: &Mover, sources: &[Source], plan: &Plan, generation: u64, out: &mut impl Write) -> Result<()> {
-    let mut told = Vec::new();
-    let moved = mover.write(sources, plan, generation, |source, rows| told.push(format!("task {}: {rows} rows read", source.task))).await?;
-    for line in told {
-        writeln!(out, "{line}")?;
-    }
+    let mut told = Ok(());
+    let tell = |source: &Source, rows| {
+        if told.is_ok() {
+            told = writeln!(out, "task {}: {rows} rows read", source.task);
+        }
+    };
+    let moved = mover.write(sources, plan, generation, tell).await?;
     mover.end(sources).await?;
+    told?;
     writeln!(out, "{} rows written for {} tasks; {} cells changed hands", moved.rows, plan.owners, moved.cells)?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use clickhouse::Client;
 
+use super::admin::literal;
 use super::attempt::{Attempts, Server};
 use super::insert::answer;
 use crate::model::TaskName;
@@ -66,7 +67,7 @@ async fn until_done<T, F: Future<Output = Result<T, clickhouse::error::Error>>>(
 }
 
 async fn newest(client: &Client, tasks: &[TaskName]) -> Result<BTreeMap<TaskName, Vec<StoredGeneration>>, clickhouse::error::Error> {
-    let names: Vec<String> = tasks.iter().map(quoted).collect();
+    let names: Vec<String> = tasks.iter().map(|task| literal(task)).collect();
     let query = format!(
         "SELECT task, generation, max(kind = {KIND_MARK}) AS complete FROM {TABLE} WHERE task IN ({}) GROUP BY task, generation ORDER BY task, generation",
         names.join(", ")
@@ -85,7 +86,7 @@ async fn copy(server: &Server, task: &TaskName, from: u64, to: u64) -> Result<()
     let query = format!(
         "INSERT INTO {TABLE} ({columns}) SELECT task, {to}, kind, key, sequence, payload, 0 FROM {TABLE} FINAL WHERE task = {task} AND generation = {from} AND kind != {KIND_MARK}",
         columns = STATE_COLUMNS.join(", "),
-        task = quoted(task),
+        task = literal(task),
     );
     let copying = server.client.0.query_raw(&query).execute();
     match tokio::time::timeout(server.insert_timeout, copying).await {
@@ -118,7 +119,7 @@ async fn load(server: &Server, task: &TaskName, generation: u64) -> Result<Vec<u
     let query = format!(
         "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK} ORDER BY kind, key",
         StoredRows::COLUMNS,
-        quoted(task)
+        literal(task)
     );
     let mut cursor = server.client.0.query_raw(&query).fetch_bytes("RowBinary")?;
     let mut rows = Vec::new();
@@ -132,7 +133,7 @@ async fn load(server: &Server, task: &TaskName, generation: u64) -> Result<Vec<u
 /// What stays is dropped by the next takeover.
 async fn drop_generations(server: &Server, task: &TaskName, generations: &[u64]) {
     for generation in generations {
-        let query = format!("ALTER TABLE {TABLE} DROP PARTITION ({}, {generation})", quoted(task));
+        let query = format!("ALTER TABLE {TABLE} DROP PARTITION ({}, {generation})", literal(task));
         let dropping = server.client.0.query_raw(&query).execute();
         if let Err(error) = tokio::time::timeout(server.query_timeout, dropping)
             .await
@@ -142,8 +143,4 @@ async fn drop_generations(server: &Server, task: &TaskName, generations: &[u64])
             tracing::info!(%task, generation, "an old generation could not be dropped yet: {error}");
         }
     }
-}
-
-fn quoted(task: &TaskName) -> String {
-    format!("'{}'", task.replace('\\', "\\\\").replace('\'', "\\'"))
 }
