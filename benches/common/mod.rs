@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "every benchmark uses a part of it")]
 
+pub mod events;
 pub mod load;
 pub mod onecode;
 pub mod servers;

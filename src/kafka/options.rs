@@ -25,6 +25,8 @@ pub fn consumer_options(config: &Config, membership: &Membership) -> BTreeMap<St
     set("queued.max.messages.kbytes", (config.limits.fetch_queue_bytes / 1024).max(1).to_string());
     // librdkafka's default of 1,000 leaves holes of a second whenever its queue was full.
     set("fetch.queue.backoff.ms", "5".to_owned());
+    // Relays and contributions come in small batches all the time: without a least size every one of them would be a request.
+    set("fetch.min.bytes", "32768".to_owned());
     set("fetch.wait.max.ms", "100".to_owned());
     set("socket.keepalive.enable", "true".to_owned());
     common(config, &mut options);
@@ -47,7 +49,8 @@ pub fn consumer_options(config: &Config, membership: &Membership) -> BTreeMap<St
 pub fn producer_options(config: &Config) -> BTreeMap<String, String> {
     let mut options = BTreeMap::new();
     let mut set = |name: &str, value: String| options.insert(name.to_owned(), value);
-    set("linger.ms", "5".to_owned());
+    // Relays wait for company: at 5 ms the requests cost brokers and client several times what their records do.
+    set("linger.ms", "20".to_owned());
     set("compression.type", "lz4".to_owned());
     // Twice the limits at which workers stop fetching, so that the queue itself never refuses.
     set("queue.buffering.max.messages", (2 * config.limits.produce_queue_records).to_string());

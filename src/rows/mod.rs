@@ -1,4 +1,4 @@
-//! Rows as the bytes that are sent: ClickHouse's RowBinary, encoded once, kept until acknowledged.
+//! Rows as bytes: ClickHouse's RowBinary, encoded once. What sends them turns them into columns (`store/native.rs`).
 //!
 //! Owns the list of tables that the pipeline writes, with their columns in the order of the encoding, and the primitives of
 //! the format. Promises that the same values give the same bytes. Never talks to a server.
@@ -19,6 +19,11 @@ pub struct RowBuffer {
 }
 
 impl RowBuffer {
+    /// Empty, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        RowBuffer { bytes: Vec::with_capacity(bytes), rows: 0 }
+    }
+
     /// Number of complete rows.
     pub fn rows(&self) -> usize {
         self.rows

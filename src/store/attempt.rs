@@ -58,7 +58,7 @@ impl Server {
             .with_url(&config.clickhouse.url)
             .with_user(&config.clickhouse.user)
             .with_database(&config.clickhouse.database)
-            .with_compression(Compression::Lz4);
+            .with_compression(compression(&config.clickhouse.url));
         if !config.clickhouse.password.is_empty() {
             client = client.with_password(config.clickhouse.password.expose());
         }
@@ -165,6 +165,13 @@ impl Attempts {
     }
 }
 
+/// Nothing is saved on the way to a server of this machine.
+fn compression(url: &str) -> Compression {
+    let address = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let is_near = ["127.", "localhost:", "[::1]:"].iter().any(|prefix| address.starts_with(prefix));
+    if is_near { Compression::None } else { Compression::Lz4 }
+}
+
 fn backoff(failures: u32, most: Duration) -> Duration {
     FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(most)
 }
@@ -179,6 +186,16 @@ fn error_code(error: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stays_on_this_machine_is_not_compressed() {
+        for near in ["http://127.0.0.1:8123", "http://localhost:8123/", "http://[::1]:8123"] {
+            assert!(matches!(compression(near), Compression::None), "{near}");
+        }
+        for far in ["https://clickhouse.example:8443", "http://10.0.0.7:8123", "http://localhost.example:8123"] {
+            assert!(matches!(compression(far), Compression::Lz4), "{far}");
+        }
+    }
 
     #[test]
     fn an_outage_is_waited_out_and_a_missing_table_is_reported() {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::attempt::{Attempts, Server};
+use super::native::Layout;
 use crate::rows::Table;
 use crate::telemetry::events;
 use crate::worker::StoreReply;
@@ -27,7 +28,8 @@ const GATHER: Duration = Duration::from_millis(30);
 /// Takes chunks of one table as they come, and inserts them together. Never gives up: an outage of any length is waited out,
 /// and the workers stop fetching meanwhile.
 pub(super) async fn insert_chunks(server: Arc<Server>, table: Table, mut chunks: UnboundedReceiver<Chunk>) {
-    let statement = statement(table.name(), table.columns());
+    let layout = Layout::of(table);
+    let [in_rows, in_columns] = ["RowBinary", "Native"].map(|format| statement(table.name(), table.columns(), format));
     let mut carried = None;
     loop {
         let first = match carried.take() {
@@ -50,9 +52,16 @@ pub(super) async fn insert_chunks(server: Arc<Server>, table: Table, mut chunks:
             rows += chunk.rows;
             group.push(chunk);
         }
-        let parts: Vec<Bytes> = group.iter().map(|chunk| chunk.bytes.clone()).collect();
         let began = Instant::now();
-        let outcome = server.insert_until_done(&statement, &parts, table.name(), Attempts::default()).await;
+        let block = layout.as_ref().and_then(|layout| layout.block(group.iter().map(|chunk| &*chunk.bytes), rows));
+        let (statement, parts) = match block {
+            Some(block) => {
+                group.iter_mut().for_each(|chunk| chunk.bytes = Bytes::new());
+                (&in_columns, vec![Bytes::from(block)])
+            }
+            None => (&in_rows, group.iter().map(|chunk| chunk.bytes.clone()).collect()),
+        };
+        let outcome = server.insert_until_done(statement, &parts, table.name(), Attempts::default()).await;
         match outcome {
             Ok(()) => {
                 events::inserted(table.name(), rows, began.elapsed());
@@ -69,10 +78,10 @@ pub(super) async fn insert_chunks(server: Arc<Server>, table: Table, mut chunks:
     }
 }
 
-/// `INSERT INTO … FORMAT RowBinary` with the columns named.
-pub(super) fn statement(table: &str, columns: &[&str]) -> String {
+/// `INSERT INTO … FORMAT …` with the columns named.
+fn statement(table: &str, columns: &[&str], format: &str) -> String {
     let columns: Vec<String> = columns.iter().map(|column| format!("`{column}`")).collect();
-    format!("INSERT INTO {table} ({}) FORMAT RowBinary", columns.join(", "))
+    format!("INSERT INTO {table} ({}) FORMAT {format}", columns.join(", "))
 }
 
 /// A worker that is gone does not want to know.

@@ -1,11 +1,12 @@
 //! ClickHouse's shell: queues of inserts for the whole process, the state of tasks, and statements for the commands.
 //!
 //! Promises that a request is repeated with the same bytes until it is answered (but a copy, which is tried once), and that
-//! an answer means durable. Never looks into rows.
+//! an answer means durable. Looks into rows only to turn them into columns.
 
 pub mod admin;
 mod attempt;
 mod insert;
+mod native;
 mod state;
 
 use std::collections::BTreeMap;

@@ -34,7 +34,7 @@ impl Task {
         let mut state = Vec::new();
         self.engine.cut(&mut state);
         let positions = self.positions(now_ms);
-        let mut rows = RowBuffer::default();
+        let mut rows = RowBuffer::with_capacity(state.iter().map(|row| row.key.len() + row.payload.len() + ROW_HEAD_BYTES).sum());
         for row in &state {
             push_state_row(&mut rows, &self.identity.name, self.generation, self.sequence, row);
         }
@@ -80,6 +80,9 @@ pub fn mark_row(task: &TaskName, generation: u64) -> RowBuffer {
     push_state_row(&mut rows, task, generation, 0, &StateRow { kind: KIND_MARK, key: Vec::new(), payload: Vec::new(), deleted: false });
     rows
 }
+
+/// About what a state row takes beside its key and its payload.
+const ROW_HEAD_BYTES: usize = 48;
 
 /// Columns of `task_state` in the order of the encoding.
 pub const STATE_COLUMNS: [&str; 7] = ["task", "generation", "kind", "key", "sequence", "payload", "is_deleted"];

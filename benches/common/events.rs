@@ -1,0 +1,67 @@
+//! Generated events in memory, and an engine over them: what benchmarks of functions work on. Pure, no servers.
+
+use std::collections::BTreeMap;
+
+use onecode::decode::{Format, RawRecord, Rules, decode};
+use onecode::engine::{Engine, ForgetRule, Settings, StateRow};
+use onecode::generate::{GeneratedRecord, Generator, Options, WireFormat};
+use onecode::model::{Calendar, Event, TimeZone, Version};
+use onecode::rows::ServingRows;
+
+/// Records of the default mix, all of them acceptable.
+pub fn records(count: u64, format: WireFormat) -> Vec<GeneratedRecord> {
+    let customers = u32::try_from(count / 5).unwrap_or(u32::MAX).max(1);
+    let options = Options { count, customers, format, malformed: 0.0, ..Options::default() };
+    Generator::new(options).expect("options").collect()
+}
+
+/// Their values, decoded.
+pub fn events<'a>(records: &'a [GeneratedRecord], rules: &Rules) -> Vec<Event<'a>> {
+    records.iter().map(|record| decoded(record, rules)).collect()
+}
+
+/// One value, decoded.
+#[inline]
+pub fn decoded<'a>(record: &'a GeneratedRecord, rules: &Rules) -> Event<'a> {
+    let raw = RawRecord { value: record.value.as_deref(), content_type: None, timestamp_ms: record.due_ms };
+    decode(record.kind, Format::Auto, raw, rules).expect("an acceptable record")
+}
+
+/// An empty engine: the only task, so that every event is its own.
+pub fn engine() -> Engine {
+    Engine::new(Settings {
+        task: "0".into(),
+        calendar: Calendar::new(TimeZone::UTC, BTreeMap::new()),
+        forget: ForgetRule::default(),
+        mechanisms: onecode::engine::Mechanisms::default(),
+        levels: 16,
+    })
+}
+
+/// Applies the customers' own events.
+pub fn apply_all(engine: &mut Engine, events: &[Event<'_>]) {
+    for event in events.iter().filter(|event| event.is_customers_own()) {
+        engine.apply(event);
+    }
+}
+
+/// An engine that has applied all events.
+pub fn engine_of(events: &[Event<'_>]) -> Engine {
+    let mut engine = engine();
+    apply_all(&mut engine, events);
+    engine
+}
+
+/// Its rows.
+pub fn rows_of(engine: &mut Engine) -> ServingRows {
+    let mut rows = ServingRows::default();
+    engine.drain_rows(Version::new(1, 1), &mut rows);
+    rows
+}
+
+/// What a checkpoint of it writes.
+pub fn cut_of(engine: &mut Engine) -> Vec<StateRow> {
+    let mut state = Vec::new();
+    engine.cut(&mut state);
+    state
+}
