@@ -7,7 +7,7 @@ use super::report::{ColumnDifference, RowDifference, TableReport};
 use super::tables::AuditedTable;
 use super::{AuditError, Scope};
 use crate::migrate::schema;
-use crate::store::Admin;
+use crate::store::{Admin, literal};
 
 #[derive(Row, Deserialize)]
 struct Totals {
@@ -67,9 +67,10 @@ fn pairs(table: &AuditedTable, scope: &Scope, combine: &str, condition: &str) ->
             .map(|column| if combine == "array" { format!("toString({})", typed(table, column)) } else { typed(table, column) })
             .collect();
         format!(
-            "SELECT {}, {combine}({}) AS content, toUInt8({number}) AS side, row.left_out AS left_out FROM ({relation}) AS row",
+            "SELECT {}, {combine}({}) AS content, toUInt8({number}) AS side, row.left_out AS left_out FROM ({relation}) AS row{}",
             named_keys.join(", "),
-            values.join(", ")
+            values.join(", "),
+            range(table, scope),
         )
     };
     let filter = (table.seen)(scope);
@@ -81,6 +82,16 @@ fn pairs(table: &AuditedTable, scope: &Scope, combine: &str, condition: &str) ->
          anyIf(content, side = 1) AS seen, max(left_out) AS left_out, expected_rows != 1 OR seen_rows != 1 OR expected != seen AS differs \
          FROM ({expected} UNION ALL {seen}){condition} GROUP BY {keys}"
     )
+}
+
+/// Which rows of either side are audited; empty = all.
+fn range(table: &AuditedTable, scope: &Scope) -> String {
+    let mut conditions: Vec<String> = scope.brand.iter().map(|brand| format!("row.brand = {}", literal(brand))).collect();
+    if let Some((from, until)) = scope.days {
+        let bucket = if table.keys.contains(&"minute") { "toDate(row.minute)" } else { "row.day" };
+        conditions.push(format!("toUInt16({bucket}) >= {from} AND toUInt16({bucket}) < {until}"));
+    }
+    if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
 }
 
 /// A column as the type that the table has, so that equal values have equal hashes and texts.

@@ -52,8 +52,7 @@ impl Conflicts {
 /// | `via_sharer`, `via_share` | through whom and what it came; '' if through nothing, or the customer's own |
 /// | `left_out` | 1 if its customer has conflicting events |
 pub(super) fn own_events(columns: &[&str], scope: &Scope) -> String {
-    let scans = format!("{} WHERE archive.role = 'consumer'", select(0, "scans", columns, scope));
-    [scans, select(1, "purchases", columns, scope), share_events(columns, scope)].join(" UNION ALL ")
+    [select(0, "scans", columns, scope), select(1, "purchases", columns, scope), share_events(columns, scope)].join(" UNION ALL ")
 }
 
 /// The share events among them, which also have `made_share`, the share's id, and `rewarded`.
@@ -63,7 +62,27 @@ pub(super) fn share_events(columns: &[&str], scope: &Scope) -> String {
 
 fn select(rank: usize, table: &str, columns: &[&str], scope: &Scope) -> String {
     let fields: Vec<String> = columns.iter().map(|column| format!("{} AS {column}", field(column, rank, scope))).collect();
-    format!("SELECT {} FROM {table} AS archive FINAL", fields.join(", "))
+    let role = if rank == 0 { "archive.role = 'consumer'" } else { "1" };
+    format!("SELECT {} FROM {table} AS archive FINAL WHERE {role}{}", fields.join(", "), among(scope, "archive"))
+}
+
+/// The condition that a row of `relation` is one of those that are audited; begins with AND, empty for all.
+pub(super) fn among(scope: &Scope, relation: &str) -> String {
+    let mut condition = String::new();
+    if let Some(brand) = &scope.brand {
+        condition.push_str(&format!(" AND {relation}.brand = {}", literal(brand)));
+    }
+    if !scope.customers.is_empty() {
+        let pairs: Vec<String> = scope.customers.iter().map(|(brand, id)| format!("({}, {})", literal(brand), literal(id))).collect();
+        let ids: Vec<String> = scope.customers.iter().map(|(_, id)| literal(id)).collect();
+        // The ids alone as well: an index knows them.
+        condition.push_str(&format!(
+            " AND {relation}.customer_id IN ({}) AND (toString({relation}.brand), {relation}.customer_id) IN ({})",
+            ids.join(", "),
+            pairs.join(", ")
+        ));
+    }
+    condition
 }
 
 fn field(column: &str, rank: usize, scope: &Scope) -> String {

@@ -2,7 +2,8 @@
 //!
 //! Shares no code with the engine, so that one mistake cannot hide in both: the rules are written down a second time, in `tables`. Promises
 //! bounded memory (aggregations spill to the server's disk) and that it only reads (its verdict is left behind by [`verdicts`]). It is meant for a pipeline at rest: what is on its
-//! way from Kafka to a table shows as a difference.
+//! way from Kafka to a table shows as a difference. [`sample`] and [`log`] look at a pipeline that runs: at single customers by the archive, and at
+//! everything that is a customer's own by the input topics.
 //!
 //! ```text
 //!  archive FINAL ─► own events (events.rs) ─► expected rows (tables.rs, graph.rs) ─┐
@@ -16,7 +17,9 @@
 mod compare;
 mod events;
 mod graph;
+pub mod log;
 mod report;
+pub mod sample;
 mod tables;
 pub mod verdicts;
 
@@ -32,6 +35,7 @@ use crate::migrate::{self, Difference};
 use crate::model::Calendar;
 use crate::store::{Admin, AdminError};
 use events::Conflicts;
+use tables::AuditedTable;
 
 /// More customers than this with conflicting events mean that something other than a crash went wrong.
 const MOST_CONFLICTING_CUSTOMERS: usize = 10_000;
@@ -47,13 +51,17 @@ pub struct AuditOptions {
     pub tables: Vec<String>,
     /// Differences listed a table; all are counted.
     pub listed_differences: usize,
+    /// Only this brand; none = all.
+    pub brand: Option<String>,
+    /// Only days from the first to before the second, days since 1970-01-01: of tables that have days or minutes (these by UTC).
+    pub days: Option<(u16, u16)>,
     /// Memory that one query of the audit may take on the server, in bytes; what needs more goes to its disk.
     pub memory_bytes: u64,
 }
 
 impl Default for AuditOptions {
     fn default() -> Self {
-        AuditOptions { tables: Vec::new(), listed_differences: 20, memory_bytes: 4 << 30 }
+        AuditOptions { tables: Vec::new(), listed_differences: 20, brand: None, days: None, memory_bytes: 4 << 30 }
     }
 }
 
@@ -80,6 +88,9 @@ pub enum AuditError {
         /// As configured.
         days: u32,
     },
+    /// Kafka does not say where logs end, or `task_state` where tasks stand.
+    #[error(transparent)]
+    Log(#[from] Box<log::LogAuditError>),
     /// Far too many conflicts.
     #[error(
         "more than {MOST_CONFLICTING_CUSTOMERS} customers have events of one identity with different contents; producers reuse event ids"
@@ -96,6 +107,27 @@ struct Scope {
     first_minute: u32,
     /// How deep subtrees and cascades reach.
     levels: u8,
+    /// Only this brand.
+    brand: Option<String>,
+    /// Only these days.
+    days: Option<(u16, u16)>,
+    /// Only these customers, by brand and id; empty = all. Only for tables whose rows depend on one customer's events.
+    customers: Vec<(String, String)>,
+}
+
+impl Scope {
+    /// Everything of a pipeline; without conflicts and minutes yet.
+    fn all(config: &Config) -> Scope {
+        Scope {
+            calendar: config.calendar(),
+            conflicts: Conflicts::default(),
+            first_minute: 0,
+            levels: config.limits.levels,
+            brand: None,
+            days: None,
+            customers: Vec::new(),
+        }
+    }
 }
 
 /// Audits every table. `progress` hears of each table when it is done.
@@ -111,18 +143,20 @@ pub async fn audit(config: &Config, options: &AuditOptions, mut progress: impl F
     if !differences.is_empty() {
         return Err(AuditError::Schema(differences));
     }
-    let calendar = config.calendar();
-    let found = find_conflicts(&admin, &calendar).await?;
+    let mut scope = Scope { brand: options.brand.clone(), days: options.days, ..Scope::all(config) };
+    let found = find_conflicts(&admin, &scope).await?;
     let retention_hours = config.clickhouse.minute_retention_days * 24;
-    let first_minute: u32 = admin
+    scope.first_minute = admin
         .row(&format!(
             "SELECT toUnixTimestamp(toStartOfMinute(now() - toIntervalHour({})))",
             retention_hours.saturating_sub(EXPIRY_MARGIN_HOURS)
         ))
         .await?;
-    let scope = Scope { calendar, conflicts: Conflicts::of(&found), first_minute, levels: config.limits.levels };
+    scope.conflicts = Conflicts::of(&found);
     let mut reports = Vec::new();
-    for table in tables::ALL.iter().filter(|table| options.tables.is_empty() || options.tables.iter().any(|name| name == table.name)) {
+    let is_asked = |table: &&AuditedTable| options.tables.is_empty() || options.tables.iter().any(|name| name == table.name);
+    let has_days = |table: &&AuditedTable| options.days.is_none() || table.keys.contains(&"day") || table.keys.contains(&"minute");
+    for table in tables::ALL.iter().filter(is_asked).filter(has_days) {
         let report = compare::compare(&admin, table, &scope, options.listed_differences).await?;
         progress(&report);
         reports.push(report);
@@ -155,9 +189,8 @@ struct Twins {
 }
 
 /// Identities that the archive has more than once: FINAL makes equal events one, so their contents differ.
-async fn find_conflicts(admin: &Admin, calendar: &Calendar) -> Result<Vec<Conflict>, AuditError> {
-    let scope = Scope { calendar: calendar.clone(), conflicts: Conflicts::default(), first_minute: 0, levels: 0 };
-    let own = events::own_events(&["brand", "customer_id", "rank", "event_id"], &scope);
+async fn find_conflicts(admin: &Admin, scope: &Scope) -> Result<Vec<Conflict>, AuditError> {
+    let own = events::own_events(&["brand", "customer_id", "rank", "event_id"], scope);
     let identity = "sipHash64(brand, customer_id, rank, event_id)";
     // By hash first: a table of all identities as text would not fit.
     let query = format!(

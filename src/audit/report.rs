@@ -147,6 +147,15 @@ impl fmt::Display for TableReport {
 }
 
 impl RowDifference {
+    /// Of the row.
+    pub fn key(&self) -> &Key {
+        let (RowDifference::Missing { key }
+        | RowDifference::Unexpected { key }
+        | RowDifference::Wrong { key, .. }
+        | RowDifference::Repeated { key, .. }) = self;
+        key
+    }
+
     fn to_json(&self) -> Value {
         let object = |key: &Key| Value::Object(key.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect());
         match self {

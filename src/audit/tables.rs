@@ -1,7 +1,7 @@
 //! What each serving table has to say, as SQL over the customers' own events: the rules, written down a second time.
 
 use super::Scope;
-use super::events::own_events;
+use super::events::{among, own_events};
 use super::graph;
 
 /// A table that is recomputed.
@@ -130,6 +130,42 @@ pub(super) const ALL: &[AuditedTable] = &[
     },
 ];
 
+/// What depends on a single customer's events alone, to be recounted for a few of them.
+pub(super) const OF_ONE_CUSTOMER: &[AuditedTable] = &[
+    AuditedTable {
+        name: "customers",
+        keys: &["brand", "customer_id"],
+        columns: &[
+            "first_event_time",
+            "first_event_id",
+            "last_event_time",
+            "last_scan_time",
+            "last_purchase_time",
+            "last_share_time",
+            "scans",
+            "verifies",
+            "draws",
+            "joins",
+            "visits",
+            "shares",
+            "orders",
+            "refunds",
+            "paid",
+            "refunded",
+            "active_days",
+        ],
+        expected: own_customers,
+        seen: |scope| format!("first_event_time > toDateTime64(0, 3, 'UTC'){}", among(scope, "v_customers")),
+    },
+    AuditedTable {
+        name: "customer_days",
+        keys: &["brand", "customer_id", "day"],
+        columns: &["scans", "draws", "joins", "visits", "shares", "orders", "refunds", "paid", "refunded"],
+        expected: customer_days,
+        seen: |scope| format!("1{}", among(scope, "v_customer_days")),
+    },
+];
+
 const CELL_COLUMNS: &[&str] =
     &["scans", "verifies", "draws", "visits", "shares", "orders", "refunds", "paid", "refunded", "new_customers", "referred_customers"];
 /// Counted in cells as they are in the events.
@@ -151,22 +187,27 @@ fn sums(columns: &[&str]) -> String {
 
 /// The graph's columns for everybody, and the own events of those who have any.
 fn customers(scope: &Scope) -> String {
+    format!(
+        "SELECT own.* EXCEPT (brand, customer_id, left_out), graph.* FROM ({}) AS graph \
+         LEFT JOIN ({}) AS own ON own.brand = graph.brand AND own.customer_id = graph.customer_id",
+        graph::customer_columns(scope),
+        own_customers(scope)
+    )
+}
+
+/// What customers' own events say of them.
+fn own_customers(scope: &Scope) -> String {
     let counted = ["scans", "verifies", "draws", "joins", "visits", "shares", "orders", "refunds", "paid", "refunded"];
     let mut columns = vec!["brand", "customer_id", "event_id", "event_time", "rank", "day", "left_out"];
     columns.extend(counted);
-    let own = format!(
+    format!(
         "SELECT event.brand AS brand, event.customer_id AS customer_id, min(event.event_time) AS first_event_time, \
          argMin(event.event_id, {ORDER_OF_EVENTS}) AS first_event_id, max(event.event_time) AS last_event_time, \
          maxIf(event.event_time, event.scans = 1) AS last_scan_time, maxIf(event.event_time, event.orders = 1) AS last_purchase_time, \
-         maxIf(event.event_time, event.shares = 1) AS last_share_time, {}, uniqExact(event.day) AS active_days \
+         maxIf(event.event_time, event.shares = 1) AS last_share_time, {}, uniqExact(event.day) AS active_days, max(event.left_out) AS left_out \
          FROM ({}) AS event GROUP BY event.brand, event.customer_id",
         sums(&counted),
         own_events(&columns, scope)
-    );
-    format!(
-        "SELECT own.* EXCEPT (brand, customer_id), graph.* FROM ({}) AS graph \
-         LEFT JOIN ({own}) AS own ON own.brand = graph.brand AND own.customer_id = graph.customer_id",
-        graph::customer_columns(scope)
     )
 }
 

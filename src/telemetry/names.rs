@@ -109,7 +109,7 @@ pub const PRODUCE_QUEUE_BYTES: Metric = gauge(
 pub const AUDIT_DIFFERENCES: Metric = gauge(
     "onecode_audit_differences",
     &[],
-    "rows that the newest audit of all tables found different from the archive; NaN before the first",
+    "rows that the newest audit found different (by the archive, by the logs or of samples, whichever found most); NaN before the first",
 );
 /// Readiness.
 pub const READY: Metric = gauge("onecode_ready", &[], "1 when /readyz answers 200");

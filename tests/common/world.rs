@@ -132,7 +132,10 @@ impl<'stack> World<'stack> {
 
     fn write_config(&self, instance: usize) -> Result<PathBuf> {
         let path = self.dir.join(format!("onecode-{instance}.toml"));
-        std::fs::write(&path, self.config_toml(instance)?).with_context(|| format!("cannot write {}", path.display()))?;
+        // Whole or not at all: a process that was just started may be reading it.
+        let draft = path.with_extension("draft");
+        std::fs::write(&draft, self.config_toml(instance)?).with_context(|| format!("cannot write {}", draft.display()))?;
+        std::fs::rename(&draft, &path).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
 
