@@ -8,7 +8,6 @@ use onecode::decode::{Format, RawRecord, Rules, decode};
 use onecode::engine::{Engine, ForgetRule, Mechanisms, Settings};
 use onecode::generate::{Generator, Options};
 use onecode::model::{Body, Calendar, Event, Purchase, PurchaseKind, Share, TimeZone, Version, Via, owner};
-use onecode::pb::Contribution;
 use onecode::rows::ServingRows;
 
 const TASKS: u32 = 6;
@@ -19,7 +18,7 @@ const SWEEP_KEYS: usize = 2_000;
 /// Tasks that serve together every so many events, and read what the others say before they go on.
 struct Pipeline {
     engines: Vec<Engine>,
-    exchange: Vec<Vec<(Version, Contribution)>>,
+    exchange: Vec<Vec<(Version, Vec<u8>)>>,
     sequence: u64,
     events: u64,
     contributions: u64,
@@ -93,7 +92,7 @@ impl Pipeline {
                 let destination = owner(customer_id, TASKS) as usize;
                 destinations.insert(destination);
                 self.contributions += 1;
-                self.exchange[destination].push((version, contribution));
+                self.exchange[destination].push((version, contribution.to_vec()));
             });
             self.records += destinations.len() as u64;
             moved |= !destinations.is_empty();

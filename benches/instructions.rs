@@ -15,7 +15,7 @@ use onecode::decode::Rules;
 use onecode::generate::WireFormat;
 
 const EVENTS: u64 = 20_000;
-const FUNCTIONS: [&str; 5] = ["decode protobuf", "decode json", "apply", "rows", "checkpoint"];
+const FUNCTIONS: [&str; 7] = ["decode protobuf", "decode json", "apply", "say", "hear", "rows", "checkpoint"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -42,11 +42,17 @@ fn inside(function: &str, count: u64, times: u32) -> Result<()> {
     let (records, rules) = (events::records(count, format), Rules::default());
     let decoded = events::events(&records, &rules);
     // What comes before the function is prepared whether it then runs or not.
-    let mut engine = if function == "rows" || function == "checkpoint" { events::engine_of(&decoded) } else { events::engine() };
+    let is_filled = ["say", "hear", "rows", "checkpoint"].contains(&function);
+    let mut engine = if is_filled { events::engine_of(&decoded) } else { events::engine() };
+    let said = if function == "hear" { events::contributions_of(&mut engine) } else { Vec::new() };
     for _ in 0..times {
         match function {
             "decode protobuf" | "decode json" => drop(black_box(events::events(&records, &rules))),
             "apply" => events::apply_all(&mut engine, &decoded),
+            "say" => engine.drain_contributions(|sharer, contribution| {
+                black_box((sharer, contribution));
+            }),
+            "hear" => events::receive_all(&mut engine, &said),
             "rows" => drop(black_box(events::rows_of(&mut engine))),
             "checkpoint" => drop(black_box(events::cut_of(&mut engine))),
             other => bail!("no such function: {other}"),

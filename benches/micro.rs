@@ -56,6 +56,17 @@ fn contributions(bencher: Bencher<'_, '_>) {
 }
 
 #[divan::bench(sample_count = 20)]
+fn contributions_heard(bencher: Bencher<'_, '_>) {
+    let records = events::records(EVENTS, WireFormat::Protobuf);
+    let events = events::events(&records, &Rules::default());
+    let said = events::contributions_of(&mut events::engine_of(&events));
+    bencher
+        .counter(ItemsCount::new(said.len()))
+        .with_inputs(|| events::engine_of(&events))
+        .bench_local_refs(|engine| events::receive_all(engine, &said));
+}
+
+#[divan::bench(sample_count = 20)]
 fn serving_rows(bencher: Bencher<'_, '_>) {
     let records = events::records(EVENTS, WireFormat::Protobuf);
     let events = events::events(&records, &Rules::default());

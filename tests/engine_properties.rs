@@ -10,7 +10,6 @@ use onecode::engine::{Applied, Engine, ForgetRule, Live, Mechanisms, Settings, S
 use onecode::model::{
     Body, Calendar, Event, Purchase, PurchaseKind, Reason, Role, Scan, ScanPurpose, Share, Stage, TimeZone, Version, Via,
 };
-use onecode::pb::Contribution;
 use onecode::rows::ServingRows;
 use oracle::{Tables, World, without_zeros};
 use proptest::prelude::*;
@@ -154,7 +153,7 @@ struct Task {
     stored: BTreeMap<(u8, Vec<u8>), Vec<u8>>,
     stored_horizon_ms: i64,
     /// What the task says to itself, and how much of it was read: now, and at the checkpoint.
-    exchange: Vec<(Version, Contribution)>,
+    exchange: Vec<(Version, Vec<u8>)>,
     read: usize,
     stored_read: usize,
     generation: u64,
@@ -189,7 +188,7 @@ impl Task {
         assert_eq!((rows.rows(), self.engine.dirty_rows()), (dirty, 0), "every dirty key is one row");
         self.served.insert(&rows);
         let version = Version::new(self.generation, self.sequence);
-        self.engine.drain_contributions(|_, contribution| self.exchange.push((version, contribution)));
+        self.engine.drain_contributions(|_, contribution| self.exchange.push((version, contribution.to_vec())));
     }
 
     /// Serves and listens until nothing is left to be said.

@@ -65,3 +65,17 @@ pub fn cut_of(engine: &mut Engine) -> Vec<StateRow> {
     engine.cut(&mut state);
     state
 }
+
+/// What it says to others, as bytes: all to itself.
+pub fn contributions_of(engine: &mut Engine) -> Vec<Vec<u8>> {
+    let mut said = Vec::new();
+    engine.drain_contributions(|_, contribution| said.push(contribution.to_vec()));
+    said
+}
+
+/// Takes them back in, as the task of those named would.
+pub fn receive_all(engine: &mut Engine, said: &[Vec<u8>]) {
+    for contribution in said {
+        engine.receive(Version::new(1, 2), contribution).expect("a contribution of our own");
+    }
+}

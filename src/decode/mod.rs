@@ -17,7 +17,7 @@ mod digital_link;
 mod json;
 mod number;
 mod payload;
-mod protobuf;
+pub(crate) mod protobuf;
 mod rfc3339;
 mod wire;
 

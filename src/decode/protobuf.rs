@@ -14,7 +14,7 @@ const RECURSION_LIMIT: u32 = 100;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ProtobufError {
+pub(crate) enum ProtobufError {
     #[error("a varint is cut off or longer than 64 bits")]
     Varint,
     #[error("a field's tag is not valid")]
@@ -123,8 +123,8 @@ fn read_share_field<'a>(share: &mut WireShare<'a>, reader: &mut Reader<'a>, fiel
 
 /// A field's number and wire type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Field {
-    number: u32,
+pub(crate) struct Field {
+    pub number: u32,
     wire_type: WireType,
 }
 
@@ -139,7 +139,7 @@ enum WireType {
 }
 
 /// A cursor over one message.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     /// How many groups may still nest here.
     depth_left: u32,
@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
 
     /// The next field, or `None` at the end of the message.
     #[inline]
-    fn field(&mut self) -> Result<Option<Field>, ProtobufError> {
+    pub fn field(&mut self) -> Result<Option<Field>, ProtobufError> {
         if self.rest.is_empty() { Ok(None) } else { self.key().map(Some) }
     }
 
@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn integer(&mut self, field: Field) -> Result<u64, ProtobufError> {
+    pub fn integer(&mut self, field: Field) -> Result<u64, ProtobufError> {
         if field.wire_type != WireType::Varint {
             return Err(ProtobufError::WireType(field.number));
         }
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn text(&mut self, field: Field) -> Result<Text<'a>, ProtobufError> {
+    pub fn text(&mut self, field: Field) -> Result<Text<'a>, ProtobufError> {
         if field.wire_type != WireType::Delimited {
             return Err(ProtobufError::WireType(field.number));
         }
@@ -220,7 +220,7 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| ProtobufError::Utf8(field.number))
     }
 
-    fn message(&mut self, field: Field) -> Result<Reader<'a>, ProtobufError> {
+    pub fn message(&mut self, field: Field) -> Result<Reader<'a>, ProtobufError> {
         if field.wire_type != WireType::Delimited {
             return Err(ProtobufError::WireType(field.number));
         }
@@ -240,7 +240,7 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    fn skip(&mut self, field: Field) -> Result<(), ProtobufError> {
+    pub fn skip(&mut self, field: Field) -> Result<(), ProtobufError> {
         self.skip_at(field, self.depth_left)
     }
 

@@ -116,12 +116,13 @@ impl Cells {
     }
 
     fn find_or_insert(&mut self, key: CellKey) -> Slot {
-        if let Some(slot) = self.find(&key) {
+        let hash = self.hasher.hash_one(key);
+        if let Some(slot) = self.index.find(hash, |slot| self.slab[slot].key == key) {
             return slot;
         }
         let slot = self.slab.insert(Cell::new(key));
         let Cells { slab, index, hasher, .. } = self;
-        index.insert(hasher.hash_one(key), slot, |other| hasher.hash_one(slab[other].key));
+        index.insert(hash, slot, |other| hasher.hash_one(slab[other].key));
         slot
     }
 

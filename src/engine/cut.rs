@@ -6,7 +6,7 @@ use super::cells::{Cell, CellKey};
 use super::customer::Customer;
 use super::graph::Link;
 use super::ids::{Ids, MOST_CHUNKS};
-use super::kind::{KeyReader, KeyWriter, Live, StateKind, StateRow, row_hash};
+use super::kind::{KeyReader, KeyWriter, Live, StateKind, StateRows, row_hash};
 use super::payload;
 use super::symbols::{Symbol, Symbols};
 use crate::model::Day;
@@ -97,43 +97,43 @@ impl Engine {
     }
 
     /// Adds a row for every key that changed since the last cut. Each key at most once.
-    pub fn cut(&mut self, out: &mut Vec<StateRow>) {
+    pub fn cut(&mut self, rows: &mut dyn StateRows) {
+        let out = &mut Cutter { rows, key: Vec::new(), payload: Vec::new() };
         self.cut_chunks(out);
         self.cut_customers(out);
         let Engine { brands, symbols, minute_cells, day_cells, active_days, live, .. } = self;
         for (kind, cells) in [(StateKind::MinuteCell, minute_cells), (StateKind::DayCell, day_cells), (StateKind::ActiveDay, active_days)] {
-            cells.cut(|cell| out.extend(cut_cell(kind, cell, brands, symbols, live)));
+            cells.cut(|cell| cut_cell(kind, cell, brands, symbols, live, out));
         }
         self.cut_graph(out);
     }
 
-    fn cut_chunks(&mut self, out: &mut Vec<StateRow>) {
+    fn cut_chunks(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, customers, live, live_chunks, .. } = self;
         for (slot, number) in std::mem::take(&mut customers.chunks_to_be_cut) {
             let customer = customers.get(slot);
-            let key = KeyWriter::default().text(brands.name(customer.brand)).text(customer.names.id()).number(number).finish();
-            let row = customers.change(slot, |changed| {
-                let chunk = changed.ids.chunk_mut(number)?;
+            out.key(|key| key.text(brands.name(customer.brand)).text(customer.names.id()).number(number));
+            customers.change(slot, |changed| {
+                let Some(chunk) = changed.ids.chunk_mut(number) else { return };
                 chunk.is_dirty = false;
-                let payload = (!chunk.ids.is_empty()).then(|| payload::encode_ids(&chunk.ids));
+                let is_kept = !chunk.ids.is_empty();
                 *live_chunks -= usize::from(chunk.stored.is_some());
-                *live_chunks += usize::from(payload.is_some());
-                state_row(StateKind::MoreIds, key, payload, &mut chunk.stored, live)
+                *live_chunks += usize::from(is_kept);
+                payload::encode_ids(&chunk.ids, out.payload());
+                out.row(StateKind::MoreIds, is_kept, &mut chunk.stored, live);
             });
-            out.extend(row);
         }
     }
 
-    fn cut_customers(&mut self, out: &mut Vec<StateRow>) {
+    fn cut_customers(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, symbols, customers, graph, live, .. } = self;
         for slot in std::mem::take(&mut customers.to_be_cut) {
-            let row = customers.change(slot, |customer| {
+            customers.change(slot, |customer| {
                 customer.flags &= !Customer::TO_BE_CUT;
-                let key = KeyWriter::default().text(brands.name(customer.brand)).text(customer.names.id()).finish();
-                let payload = payload::encode_customer(customer, graph.names(customer.link), symbols);
-                state_row(StateKind::Customer, key, Some(payload), &mut customer.stored, live)
+                out.key(|key| key.text(brands.name(customer.brand)).text(customer.names.id()));
+                payload::encode_customer(customer, graph.names(customer.link), symbols, out.payload());
+                out.row(StateKind::Customer, true, &mut customer.stored, live);
             });
-            out.extend(row);
         }
     }
 
@@ -235,34 +235,53 @@ impl Engine {
     }
 }
 
-fn cut_cell(kind: StateKind, cell: &mut Cell, brands: &Brands, symbols: &Symbols, live: &mut Live) -> Option<StateRow> {
-    let key = write_cell_key(kind, &cell.key, brands, symbols);
-    let payload = (!cell.is_forgotten()).then(|| payload::encode_sums(&cell.sums()));
-    state_row(kind, key, payload, &mut cell.stored, live)
+fn cut_cell(kind: StateKind, cell: &mut Cell, brands: &Brands, symbols: &Symbols, live: &mut Live, out: &mut Cutter<'_>) {
+    let is_kept = !cell.is_forgotten();
+    out.key(|key| write_cell_key(key, kind, &cell.key, brands, symbols));
+    payload::encode_sums(&cell.sums(), out.payload());
+    out.row(kind, is_kept, &mut cell.stored, live);
 }
 
-fn write_cell_key(kind: StateKind, key: &CellKey, brands: &Brands, symbols: &Symbols) -> Vec<u8> {
-    let mut writer = KeyWriter::default().text(brands.name(key.brand)).number(key.bucket);
+fn write_cell_key(writer: KeyWriter, kind: StateKind, key: &CellKey, brands: &Brands, symbols: &Symbols) -> KeyWriter {
+    let bucket = writer.text(brands.name(key.brand)).number(key.bucket);
     if kind == StateKind::ActiveDay {
-        return writer.finish();
+        return bucket;
     }
-    writer = writer.text(symbols.text(key.campaign));
+    let mut place = bucket.text(symbols.text(key.campaign));
     if kind == StateKind::DayCell {
-        writer = writer.text(symbols.text(key.sku));
+        place = place.text(symbols.text(key.sku));
     }
-    writer.text(symbols.text(key.channel)).number(key.region).finish()
+    place.text(symbols.text(key.channel)).number(key.region)
 }
 
-/// The row of a key that changed: its payload, or its deletion if it was stored; nothing for a key that came and went between cuts.
-pub(super) fn state_row(
-    kind: StateKind,
+/// Hands on row by row what a cut finds, out of two buffers that are used again for every row.
+pub(super) struct Cutter<'a> {
+    rows: &'a mut dyn StateRows,
     key: Vec<u8>,
-    payload: Option<Vec<u8>>,
-    stored: &mut Option<std::num::NonZeroU64>,
-    live: &mut Live,
-) -> Option<StateRow> {
-    let was_stored = stored.is_some();
-    live.replace(stored, payload.as_deref().map(|bytes| row_hash(kind as u8, &key, bytes)));
-    let deleted = payload.is_none();
-    (was_stored || !deleted).then(|| StateRow { kind: kind as u8, key, payload: payload.unwrap_or_default(), deleted })
+    payload: Vec<u8>,
+}
+
+impl Cutter<'_> {
+    /// Writes the next row's key.
+    pub(super) fn key(&mut self, write: impl FnOnce(KeyWriter) -> KeyWriter) {
+        self.key = write(KeyWriter::over(std::mem::take(&mut self.key))).finish();
+    }
+
+    /// Where the next row's payload is to be written.
+    pub(super) fn payload(&mut self) -> &mut Vec<u8> {
+        self.payload.clear();
+        &mut self.payload
+    }
+
+    /// The row of a key that changed: its payload, or its deletion if it was stored; nothing for a key that came and went between cuts.
+    pub(super) fn row(&mut self, kind: StateKind, is_kept: bool, stored: &mut Option<std::num::NonZeroU64>, live: &mut Live) {
+        let was_stored = stored.is_some();
+        if !is_kept {
+            self.payload.clear();
+        }
+        live.replace(stored, is_kept.then(|| row_hash(kind as u8, &self.key, &self.payload)));
+        if was_stored || is_kept {
+            self.rows.row(kind as u8, &self.key, &self.payload, !is_kept);
+        }
+    }
 }

@@ -83,6 +83,18 @@ pub struct StateRow {
     pub deleted: bool,
 }
 
+/// Takes the rows of a cut, one by one.
+pub trait StateRows {
+    /// Takes a row; a row that is to go has no payload.
+    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], deleted: bool);
+}
+
+impl StateRows for Vec<StateRow> {
+    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], deleted: bool) {
+        self.push(StateRow { kind, key: key.to_vec(), payload: payload.to_vec(), deleted });
+    }
+}
+
 /// What a checkpoint must add up to: the rows that are not deleted, without the positions row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Live {
@@ -120,6 +132,12 @@ pub fn row_hash(kind: u8, key: &[u8], payload: &[u8]) -> NonZeroU64 {
 pub(super) struct KeyWriter(Vec<u8>);
 
 impl KeyWriter {
+    /// In a buffer that is used again.
+    pub(super) fn over(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        KeyWriter(buffer)
+    }
+
     pub(super) fn text(mut self, text: &str) -> Self {
         let mut rest = text.len();
         while rest >= 0x80 {

@@ -22,6 +22,7 @@ mod serve;
 mod slab;
 mod sweep;
 mod symbols;
+mod wire;
 
 use brands::{BrandId, Brands};
 use cells::{CellKey, Cells};
@@ -34,7 +35,7 @@ use symbols::Symbols;
 
 pub use cut::RestoreError;
 pub use graph::ContributionError;
-pub use kind::{Live, StateKind, StateRow, row_hash};
+pub use kind::{Live, StateKind, StateRow, StateRows, row_hash};
 pub use rehome::{Holder, StoredCell, Unplaceable, holder};
 
 pub use crate::rows::ServingRows;

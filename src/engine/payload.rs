@@ -8,12 +8,13 @@ use super::customer::{Customer, LastTimes, Names, Place};
 use super::history::History;
 use super::ids::{CHUNK, RememberedId};
 use super::symbols::Symbols;
+use super::wire::Writer;
 use crate::model::{Day, EventKind, Measure, Sums};
 use crate::pb;
 
 /// The payload of a cell.
-pub(super) fn encode_sums(sums: &Sums) -> Vec<u8> {
-    sums_to_state(sums).encode_to_vec()
+pub(super) fn encode_sums(sums: &Sums, out: &mut Vec<u8>) {
+    write_sums(&mut Writer(out), sums);
 }
 
 /// A cell.
@@ -22,8 +23,8 @@ pub(super) fn decode_sums(payload: &[u8]) -> Result<Sums, prost::DecodeError> {
 }
 
 /// The payload of a chunk.
-pub(super) fn encode_ids(ids: &[RememberedId]) -> Vec<u8> {
-    ids_to_state(ids).encode_to_vec()
+pub(super) fn encode_ids(ids: &[RememberedId], out: &mut Vec<u8>) {
+    write_ids(&mut Writer(out), ids);
 }
 
 /// A chunk; `None` where the arrays do not fit together.
@@ -32,32 +33,72 @@ pub(super) fn decode_ids(payload: &[u8]) -> Result<Option<Vec<RememberedId>>, pr
 }
 
 /// The payload of a customer; `via` is the first event's: share and sharer.
-pub(super) fn encode_customer(customer: &Customer, via: Option<(&str, &str)>, symbols: &Symbols) -> Vec<u8> {
-    let first = &customer.first;
-    let first_event = first.is_known().then(|| pb::FirstEventState {
-        time_ms: first.time_ms,
-        event_id: customer.names.first_event_id().to_owned(),
-        kind: first.kind as u32,
-        via: via.map(|(share, sharer)| pb::Via { share_id: share.to_owned(), sharer_id: sharer.to_owned() }),
-        campaign: symbols.text(first.campaign).to_owned(),
-        sku: symbols.text(first.sku).to_owned(),
-        channel: symbols.text(first.channel).to_owned(),
-        region: first.region,
-    });
+pub(super) fn encode_customer(customer: &Customer, via: Option<(&str, &str)>, symbols: &Symbols, out: &mut Vec<u8>) {
+    let mut state = Writer(out);
+    if customer.first.is_known() {
+        state.message(1, |first| write_first(first, customer, via, symbols));
+    }
+    let last = &customer.last;
+    state.signed(2, last.event_ms).signed(3, last.scan_ms).signed(4, last.purchase_ms).signed(5, last.share_ms);
+    if let Some((_, before)) = customer.history.folded().find(|(month, _)| *month == 0) {
+        state.message(6, |sums| write_sums(sums, &before));
+    }
+    for (day, sums) in customer.history.days() {
+        state.message(7, |entry| write_day(entry, day, &sums));
+    }
     let inline_ids = customer.ids.inline();
-    let state = pb::CustomerState {
-        first: first_event,
-        last_event_ms: customer.last.event_ms,
-        last_scan_ms: customer.last.scan_ms,
-        last_purchase_ms: customer.last.purchase_ms,
-        last_share_ms: customer.last.share_ms,
-        before: customer.history.folded().find(|(month, _)| *month == 0).map(|(_, sums)| sums_to_state(&sums)),
-        months: customer.history.folded().filter(|(month, _)| *month > 0).map(|(month, sums)| day_to_state(month, &sums)).collect(),
-        days: customer.history.days().map(|(day, sums)| day_to_state(day, &sums)).collect(),
-        ids: (!inline_ids.is_empty()).then(|| ids_to_state(inline_ids)),
-        appeared_ms: customer.appeared_ms,
-    };
-    state.encode_to_vec()
+    if !inline_ids.is_empty() {
+        state.message(8, |ids| write_ids(ids, inline_ids));
+    }
+    for (month, sums) in customer.history.folded().filter(|(month, _)| *month > 0) {
+        state.message(9, |entry| write_day(entry, month, &sums));
+    }
+    state.signed(10, customer.appeared_ms);
+}
+
+fn write_first(state: &mut Writer<'_>, customer: &Customer, via: Option<(&str, &str)>, symbols: &Symbols) {
+    let first = &customer.first;
+    state.signed(1, first.time_ms).text(2, customer.names.first_event_id()).number(3, first.kind as u32);
+    if let Some((share, sharer)) = via {
+        state.message(4, |link| {
+            link.text(1, share).text(2, sharer);
+        });
+    }
+    state.text(5, symbols.text(first.campaign)).text(6, symbols.text(first.sku)).text(7, symbols.text(first.channel));
+    state.number(8, first.region);
+}
+
+fn write_day(state: &mut Writer<'_>, day: Day, sums: &Sums) {
+    state.number(1, day).message(2, |amounts| write_sums(amounts, sums));
+}
+
+fn write_ids(state: &mut Writer<'_>, ids: &[RememberedId]) {
+    state.fixed(1, ids.iter().map(|id| id.hash.to_le_bytes()));
+    state.fixed(2, ids.iter().map(|id| id.minute.to_le_bytes()));
+    state.fixed(3, ids.iter().map(|id| id.content.to_le_bytes()));
+}
+
+/// In the order of `SumsState`.
+const MEASURES: [Measure; Measure::COUNT] = [
+    Measure::Scans,
+    Measure::Verifies,
+    Measure::Draws,
+    Measure::Joins,
+    Measure::Visits,
+    Measure::Shares,
+    Measure::Orders,
+    Measure::Refunds,
+    Measure::Paid,
+    Measure::Refunded,
+    Measure::NewCustomers,
+    Measure::ReferredCustomers,
+    Measure::Active,
+];
+
+fn write_sums(state: &mut Writer<'_>, sums: &Sums) {
+    for (field, measure) in (1..).zip(MEASURES) {
+        state.number(field, sums.get(measure));
+    }
 }
 
 /// What a customer's payload says.
@@ -114,10 +155,6 @@ fn read_days(states: &[pb::DayState]) -> Result<Vec<(Day, Sums)>, &'static str> 
     Ok(days)
 }
 
-fn day_to_state(day: Day, sums: &Sums) -> pb::DayState {
-    pb::DayState { day: day.into(), sums: Some(sums_to_state(sums)) }
-}
-
 fn read_first(id: &str, first: &pb::FirstEventState, symbols: &mut Symbols) -> Result<(Names, Place), &'static str> {
     let kind = EventKind::ALL.into_iter().find(|kind| *kind as u32 == first.kind).ok_or("an unknown kind of first event")?;
     if first.time_ms <= 0 {
@@ -134,14 +171,6 @@ fn read_first(id: &str, first: &pb::FirstEventState, symbols: &mut Symbols) -> R
     Ok((Names::new(id, &first.event_id), place))
 }
 
-fn ids_to_state(ids: &[RememberedId]) -> pb::RememberedIdsState {
-    pb::RememberedIdsState {
-        hashes: ids.iter().map(|id| id.hash).collect(),
-        minutes: ids.iter().map(|id| id.minute).collect(),
-        contents: ids.iter().map(|id| id.content).collect(),
-    }
-}
-
 fn ids_from_state(state: &pb::RememberedIdsState) -> Option<Vec<RememberedId>> {
     if state.minutes.len() != state.hashes.len() || state.contents.len() != state.hashes.len() {
         return None;
@@ -155,24 +184,6 @@ fn ids_from_state(state: &pb::RememberedIdsState) -> Option<Vec<RememberedId>> {
             .map(|(hash, (minute, content))| RememberedId { hash: *hash, minute: *minute, content: *content })
             .collect(),
     )
-}
-
-fn sums_to_state(sums: &Sums) -> pb::SumsState {
-    pb::SumsState {
-        scans: sums.get(Measure::Scans),
-        verifies: sums.get(Measure::Verifies),
-        draws: sums.get(Measure::Draws),
-        joins: sums.get(Measure::Joins),
-        visits: sums.get(Measure::Visits),
-        shares: sums.get(Measure::Shares),
-        orders: sums.get(Measure::Orders),
-        refunds: sums.get(Measure::Refunds),
-        paid: sums.get(Measure::Paid),
-        refunded: sums.get(Measure::Refunded),
-        new_customers: sums.get(Measure::NewCustomers),
-        referred_customers: sums.get(Measure::ReferredCustomers),
-        active: sums.get(Measure::Active),
-    }
 }
 
 fn sums_from_state(state: &pb::SumsState) -> Sums {
@@ -207,7 +218,9 @@ mod tests {
         for (index, sum) in sums.0.iter_mut().enumerate() {
             *sum = index as u64 + 1;
         }
-        assert_eq!(decode_sums(&encode_sums(&sums)), Ok(sums));
+        let mut payload = Vec::new();
+        encode_sums(&sums, &mut payload);
+        assert_eq!(decode_sums(&payload), Ok(sums));
     }
 
     #[test]

@@ -79,7 +79,9 @@ impl StoredCell {
 
     /// The payload of its state row.
     pub fn payload(&self) -> Vec<u8> {
-        super::payload::encode_sums(&self.sums)
+        let mut payload = Vec::new();
+        super::payload::encode_sums(&self.sums, &mut payload);
+        payload
     }
 
     /// Adds its serving row, as a cell of `task`.
@@ -151,7 +153,9 @@ mod tests {
         let mut sums = Sums::default();
         sums.add(Measure::Scans, 3);
         let key = KeyWriter::default().text("acme").number(20_000).text("spring").text("sku").text("store").number(110_101).finish();
-        let mut cell = StoredCell::read(StateKind::DayCell as u8, &key, &super::super::payload::encode_sums(&sums)).expect("a cell");
+        let mut payload = Vec::new();
+        super::super::payload::encode_sums(&sums, &mut payload);
+        let mut cell = StoredCell::read(StateKind::DayCell as u8, &key, &payload).expect("a cell");
         let other = cell.clone();
         cell.add(&other);
         assert_eq!(StoredCell::read(StateKind::DayCell as u8, &key, &cell.payload()), Ok(cell.clone()));

@@ -2,7 +2,7 @@
 
 use super::positions::Positions;
 use super::run::Task;
-use crate::engine::StateRow;
+use crate::engine::{StateRow, StateRows};
 use crate::model::{Offset, TaskName, TopicPartition};
 use crate::rows::RowBuffer;
 
@@ -31,15 +31,12 @@ impl Task {
         self.sequence += 1;
         self.moved = false;
         self.cut_horizon_ms = self.engine.horizon_ms();
-        let mut state = Vec::new();
-        self.engine.cut(&mut state);
-        let positions = self.positions(now_ms);
-        let mut rows = RowBuffer::with_capacity(state.iter().map(|row| row.key.len() + row.payload.len() + ROW_HEAD_BYTES).sum());
-        for row in &state {
-            push_state_row(&mut rows, &self.identity.name, self.generation, self.sequence, row);
-        }
-        let row = StateRow { kind: KIND_POSITIONS, key: Vec::new(), payload: positions.encode(), deleted: false };
-        push_state_row(&mut rows, &self.identity.name, self.generation, self.sequence, &row);
+        let mut rows = RowBuffer::with_capacity(ROW_BYTES * self.engine.dirty_state());
+        let (task, generation, sequence) = (&self.identity.name, self.generation, self.sequence);
+        self.engine.cut(&mut TaskRows { rows: &mut rows, task, generation, sequence });
+        let positions = self.positions(now_ms).encode();
+        let (task, rows_of_task) = (&self.identity.name, &mut rows);
+        TaskRows { rows: rows_of_task, task, generation, sequence }.row(KIND_POSITIONS, &[], &positions, false);
         Cut { rows, offsets: self.logs.iter().map(|log| (log.tp.clone(), log.next)).collect() }
     }
 
@@ -81,15 +78,29 @@ pub fn mark_row(task: &TaskName, generation: u64) -> RowBuffer {
     rows
 }
 
-/// About what a state row takes beside its key and its payload.
-const ROW_HEAD_BYTES: usize = 48;
+/// About what a state row takes.
+const ROW_BYTES: usize = 160;
 
 /// Columns of `task_state` in the order of the encoding.
 pub const STATE_COLUMNS: [&str; 7] = ["task", "generation", "kind", "key", "sequence", "payload", "is_deleted"];
 
 /// Adds one row of `task_state`.
 pub fn push_state_row(rows: &mut RowBuffer, task: &TaskName, generation: u64, sequence: u64, row: &StateRow) {
-    rows.push(|columns| {
-        columns.string(task).u64(generation).u8(row.kind).blob(&row.key).u64(sequence).blob(&row.payload).u8(u8::from(row.deleted));
-    });
+    TaskRows { rows, task, generation, sequence }.row(row.kind, &row.key, &row.payload, row.deleted);
+}
+
+/// Encodes the rows of a task as they come.
+struct TaskRows<'a> {
+    rows: &'a mut RowBuffer,
+    task: &'a TaskName,
+    generation: u64,
+    sequence: u64,
+}
+
+impl StateRows for TaskRows<'_> {
+    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], deleted: bool) {
+        self.rows.push(|columns| {
+            columns.string(self.task).u64(self.generation).u8(kind).blob(key).u64(self.sequence).blob(payload).u8(u8::from(deleted));
+        });
+    }
 }

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 
+use crate::decode::protobuf::Reader;
 use crate::model::Version;
 use crate::pb;
 
@@ -70,32 +72,38 @@ pub fn encode_reach(task: u32, reach: Reach) -> Vec<u8> {
     pb::ExchangeHeader { message: Some(pb::exchange_header::Message::Reach(wire)) }.encode_to_vec()
 }
 
-/// Reads the value of a record of contributions; `None` when it is none.
-pub fn decode_contributions(value: Option<&[u8]>) -> Option<Vec<pb::Contribution>> {
-    Some(pb::Contributions::decode(value?).ok()?.contributions)
+/// Reads the value of a record of contributions: the bytes of each; `None` when it is none.
+pub fn decode_contributions(value: Option<&[u8]>) -> Option<Vec<&[u8]>> {
+    let mut wire = Reader::new(value?);
+    let mut contributions = Vec::new();
+    while let Some(field) = wire.field().ok()? {
+        match field.number {
+            1 => contributions.push(wire.message(field).ok()?.rest()),
+            _ => wire.skip(field).ok()?,
+        }
+    }
+    Some(contributions)
 }
 
-/// Gathers contributions into records, one destination each.
+/// Gathers contributions into records (`Contributions`), one destination each.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    open: BTreeMap<u32, (pb::Contributions, usize)>,
+    open: BTreeMap<u32, Vec<u8>>,
 }
 
 impl Records {
-    /// Adds a contribution; gives a record's value when there is enough for one.
-    pub(super) fn add(&mut self, destination: u32, contribution: pb::Contribution) -> Option<Vec<u8>> {
-        let (record, bytes) = self.open.entry(destination).or_default();
-        *bytes += contribution.encoded_len();
-        record.contributions.push(contribution);
-        if *bytes < RECORD_BYTES {
-            return None;
-        }
-        self.open.remove(&destination).map(|(full, _)| full.encode_to_vec())
+    /// Adds the bytes of a contribution; gives a record's value when there is enough for one.
+    pub(super) fn add(&mut self, destination: u32, contribution: &[u8]) -> Option<Vec<u8>> {
+        let record = self.open.entry(destination).or_default();
+        encode_key(1, WireType::LengthDelimited, record);
+        encode_varint(contribution.len() as u64, record);
+        record.extend_from_slice(contribution);
+        (record.len() >= RECORD_BYTES).then(|| std::mem::take(record))
     }
 
     /// The records that are left, by destination.
     pub(super) fn rest(self) -> impl Iterator<Item = (u32, Vec<u8>)> {
-        self.open.into_iter().map(|(destination, (record, _))| (destination, record.encode_to_vec()))
+        self.open.into_iter().filter(|(_, record)| !record.is_empty())
     }
 }
 
@@ -122,8 +130,13 @@ mod tests {
     fn records_are_full_or_the_rest() {
         let mut records = Records::default();
         let contribution = pb::Contribution { brand: "x".repeat(1_000), value: None };
-        let full: Vec<usize> = (0..200).filter_map(|_| records.add(1, contribution.clone())).map(|value| value.len()).collect();
-        assert_eq!(records.add(0, contribution), None);
+        let bytes = contribution.encode_to_vec();
+        let full: Vec<Vec<u8>> = (0..200).filter_map(|_| records.add(1, &bytes)).collect();
+        assert_eq!(records.add(0, &bytes), None);
+        for record in &full {
+            let read = pb::Contributions::decode(&**record).expect("a record");
+            assert!(record.len() >= RECORD_BYTES && read.contributions.iter().all(|one| *one == contribution));
+        }
         let rest: Vec<(u32, usize)> = records
             .rest()
             .map(|(destination, value)| (destination, decode_contributions(Some(&value)).map_or(0, |all| all.len())))

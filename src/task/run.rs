@@ -232,6 +232,11 @@ impl Task {
         self.logs.iter().map(|log| (&log.tp, log.next, log.at_end))
     }
 
+    /// Whether each log was read to its end, or up to records that are no older than this moment (Unix milliseconds).
+    pub fn has_read_up_to(&self, moment_ms: i64) -> bool {
+        self.logs.iter().all(|log| log.at_end || log.record_time_ms >= moment_ms)
+    }
+
     /// Where it stands in its logs.
     pub fn log_positions(&self) -> impl Iterator<Item = (TopicPartition, LogPosition)> {
         self.logs.iter().map(|log| {
@@ -351,7 +356,7 @@ impl Task {
             return Ok(Outcome::AlreadyApplied);
         }
         let contributions = decode_contributions(value).ok_or("contributions that cannot be decoded")?;
-        for contribution in &contributions {
+        for contribution in contributions {
             self.engine.receive(version, contribution).map_err(|error| error.to_string())?;
         }
         Ok(Outcome::Noted)

@@ -54,16 +54,17 @@ impl Worker {
             .any(|slot| matches!(&slot.phase, Phase::Running(running) if running.checkpoint.is_some() && running.task.haste() > 0))
     }
 
-    /// Whether there is a backlog: some log of a running task has not been read to its end for a while.
+    /// Whether there is a backlog: for a while some log of a running task was neither read to its end nor nearly.
     pub(super) fn is_behind(&self) -> bool {
         self.behind_since_ms.is_some_and(|since_ms| self.last_tick_ms - since_ms > BEHIND_AFTER_MS)
     }
 
-    /// Notes whether all logs were read to their ends at this moment.
+    /// Notes whether all logs were read to their ends, or nearly, at this moment. Under a steady load some log always has a next record: what
+    /// was read of it is young then.
     pub(super) fn note_backlog(&mut self, now: Now) {
         self.last_tick_ms = now.mono_ms;
         let caught_up = self.slots.iter().all(|slot| match &slot.phase {
-            Phase::Running(running) => running.task.logs().all(|(_, _, at_end)| at_end),
+            Phase::Running(running) => running.task.has_read_up_to(now.wall_ms - BEHIND_AFTER_MS),
             _ => true,
         });
         self.behind_since_ms = if caught_up { None } else { self.behind_since_ms.or(Some(now.mono_ms)) };
@@ -98,5 +99,5 @@ impl Worker {
     }
 }
 
-/// A log that has not been read to its end for this long is a backlog.
+/// A log that has not been read to its end, or up to records so young, for this long is a backlog.
 const BEHIND_AFTER_MS: i64 = 3_000;

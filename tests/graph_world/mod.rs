@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use onecode::engine::{Engine, ForgetRule, Mechanisms, Settings};
 use onecode::model::{Calendar, Event, TimeZone, Version, owner};
-use onecode::pb::Contribution;
 use onecode::rows::ServingRows;
 
 use crate::oracle::{Tables, World, without_zeros};
@@ -52,7 +51,8 @@ struct Checkpoint {
 }
 
 /// A record of the exchange.
-type Message = (Version, Contribution);
+/// The bytes of a contribution.
+type Message = (Version, Vec<u8>);
 
 pub struct Cluster {
     tasks: u32,
@@ -207,7 +207,7 @@ impl Cluster {
             let log = &mut exchange[destination];
             let places = log.len() - most_read[destination] + 1;
             let place = if order == 0 { log.len() } else { most_read[destination] + (order + *contributions) % places };
-            log.insert(place, (version, contribution));
+            log.insert(place, (version, contribution.to_vec()));
         });
         assert_eq!((*contributions - before, node.engine.dirty_contributions()), (waiting, 0));
     }

@@ -6,8 +6,9 @@
 
 use smallvec::SmallVec;
 
+use crate::decode::protobuf::Reader;
+use crate::engine::wire::Writer;
 use crate::model::Month;
-use crate::pb;
 
 /// Level 0 is the node itself. Month 0 where there are no months.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,30 +59,39 @@ impl<const M: usize> Said<M> {
         })
     }
 
-    pub(super) fn to_wire(&self) -> pb::Layers {
-        let mut wire = pb::Layers::default();
-        for (layer, amounts) in self.layers() {
-            wire.levels.push(layer.level.into());
-            wire.months.push(layer.month.into());
-            wire.amounts.extend(amounts);
-        }
-        wire
+    /// As the fields of a `Layers`.
+    pub(super) fn write(&self, wire: &mut Writer<'_>) {
+        wire.numbers(1, self.layers().map(|(layer, _)| layer.level.into()));
+        wire.numbers(2, self.layers().map(|(layer, _)| layer.month.into()));
+        wire.numbers(3, self.layers().flat_map(|(_, amounts)| amounts));
     }
 
-    /// `None` for what no node says: lists that do not fit together, layers that do not ascend, levels of `levels` or more.
-    pub(super) fn from_wire(wire: &pb::Layers, levels: u8) -> Option<Self> {
-        if wire.months.len() != wire.levels.len() || wire.amounts.len() != wire.levels.len() * M {
-            return None;
+    /// From the fields of a `Layers`. `None` for what no node says: lists that do not fit together, layers that do not ascend, levels of
+    /// `levels` or more.
+    pub(super) fn read(mut wire: Reader<'_>, levels: u8) -> Option<Self> {
+        let mut lists = [Reader::new(&[]), Reader::new(&[]), Reader::new(&[])];
+        while let Some(field) = wire.field().ok()? {
+            match (field.number as usize).checked_sub(1).and_then(|list| lists.get_mut(list)) {
+                Some(list) => *list = wire.message(field).ok()?,
+                None => wire.skip(field).ok()?,
+            }
         }
-        let mut layers: Vec<(Layer, [u64; M])> = Vec::with_capacity(wire.levels.len());
-        for ((level, month), amounts) in wire.levels.iter().zip(&wire.months).zip(wire.amounts.chunks_exact(M)) {
-            let layer = Layer { level: u8::try_from(*level).ok()?, month: Month::try_from(*month).ok()? };
-            if layer.level >= levels {
+        let [mut level_list, mut months, mut amounts] = lists;
+        let mut last = None;
+        let mut layers: SmallVec<[(Layer, [u64; M]); 4]> = SmallVec::new();
+        while !level_list.rest().is_empty() {
+            let level = u8::try_from(level_list.varint().ok()?).ok().filter(|level| *level < levels)?;
+            let layer = Layer { level, month: Month::try_from(months.varint().ok()?).ok()? };
+            if last.replace(layer).is_some_and(|lower| lower >= layer) {
                 return None;
             }
-            layers.push((layer, amounts.try_into().ok()?));
+            let mut known = [0; M];
+            for amount in &mut known {
+                *amount = amounts.varint().ok()?;
+            }
+            layers.push((layer, known));
         }
-        layers.is_sorted_by(|(lower, _), (higher, _)| lower < higher).then(|| Said::new(layers))
+        (months.rest().is_empty() && amounts.rest().is_empty()).then(|| Said::new(layers))
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -247,7 +257,10 @@ pub(super) fn clamp(amount: u128) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
+    use crate::pb;
 
     fn said(layers: &[(u8, Month, [u64; 2])]) -> Said<2> {
         Said::new(layers.iter().map(|(level, month, amounts)| (Layer { level: *level, month: *month }, *amounts)))
@@ -259,16 +272,32 @@ mod tests {
 
     #[test]
     fn what_is_said_survives_packing_and_the_wire() {
+        let to_wire = |said: &Said<2>| {
+            let mut bytes = Vec::new();
+            said.write(&mut Writer(&mut bytes));
+            bytes
+        };
+        let read = |bytes: &[u8], levels: u8| Said::<2>::read(Reader::new(bytes), levels);
         let full = said(&[(0, 31, [1, 0]), (0, 59, [0, 300]), (2, 31, [u64::MAX, 127]), (3, 0, [0, 0])]);
         assert_eq!(full.layers().count(), 3, "zeros are nothing");
-        assert_eq!(Said::from_wire(&full.to_wire(), 3), Some(full.clone()));
-        assert_eq!(Said::<2>::from_wire(&full.to_wire(), 2), None, "deeper than anybody says");
-        let mut torn = full.to_wire();
-        torn.amounts.pop();
-        assert_eq!(Said::<2>::from_wire(&torn, 3), None);
-        let mut turned = full.to_wire();
-        turned.levels.reverse();
-        assert_eq!(Said::<2>::from_wire(&turned, 3), None);
+        assert_eq!(read(&to_wire(&full), 3), Some(full.clone()));
+        assert_eq!(read(&to_wire(&full), 2), None, "deeper than anybody says");
+        assert_eq!(read(&[], 3), Some(Said::default()));
+        let whole = pb::Layers::decode(&*to_wire(&full)).expect("as prost reads it");
+        assert_eq!(read(&whole.encode_to_vec(), 3), Some(full));
+        type Damage = fn(&mut pb::Layers);
+        let damages: [Damage; 5] = [
+            |torn| torn.amounts.truncate(1),
+            |longer| longer.amounts.push(1),
+            |longer| longer.months.push(31),
+            |turned| turned.levels.reverse(),
+            |higher| higher.months.iter_mut().for_each(|month| *month = 1 << 16),
+        ];
+        for damage in damages {
+            let mut damaged = whole.clone();
+            damage(&mut damaged);
+            assert_eq!(read(&damaged.encode_to_vec(), 3), None, "{damaged:?}");
+        }
     }
 
     #[test]

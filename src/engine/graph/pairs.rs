@@ -51,20 +51,25 @@ impl<T> Default for Pairs<T> {
 
 impl<T: Default + Held> Pairs<T> {
     pub(super) fn find(&self, left: Slot, right: Slot) -> Option<Slot> {
+        self.find_hashed(self.hasher.hash_one((left, right)), left, right)
+    }
+
+    fn find_hashed(&self, hash: u64, left: Slot, right: Slot) -> Option<Slot> {
         let is_it = |slot| {
             let pair = &self.slab[slot];
             (pair.left, pair.right) == (left, right)
         };
-        self.index.find(self.hasher.hash_one((left, right)), is_it)
+        self.index.find(hash, is_it)
     }
 
     pub(super) fn find_or_insert(&mut self, left: Slot, right: Slot) -> Slot {
-        if let Some(slot) = self.find(left, right) {
+        let hash = self.hasher.hash_one((left, right));
+        if let Some(slot) = self.find_hashed(hash, left, right) {
             return slot;
         }
         let slot = self.slab.insert(Pair { left, right, flags: 0, stored: None, value: T::default() });
         let Pairs { slab, index, hasher, .. } = self;
-        index.insert(hasher.hash_one((left, right)), slot, |other| hasher.hash_one((slab[other].left, slab[other].right)));
+        index.insert(hash, slot, |other| hasher.hash_one((slab[other].left, slab[other].right)));
         slot
     }
 

@@ -2,27 +2,138 @@
 
 use super::layers::Said;
 use super::shares::ChildShare;
-use super::{InboundReferral, InboundVisit, own};
+use super::{CASCADE, InboundReferral, SUBTREE, own};
+use crate::decode::protobuf::{ProtobufError, Reader};
 use crate::engine::Engine;
 use crate::engine::brands::BrandId;
 use crate::engine::customer::Customer;
 use crate::engine::slab::Slot;
-use crate::model::{Measure, Sums, Version};
-use crate::pb;
+use crate::model::{Measure, Sums, Text, Version};
 
 /// A contribution that nobody can have sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a contribution with {0}")]
 pub struct ContributionError(pub &'static str);
 
+impl From<ProtobufError> for ContributionError {
+    fn from(_: ProtobufError) -> Self {
+        ContributionError("fields that cannot be read")
+    }
+}
+
+/// What a visitor says about a link.
+#[derive(Default)]
+struct Visit<'a> {
+    share_id: Text<'a>,
+    sharer_id: Text<'a>,
+    visitor_id: Text<'a>,
+    sums: Sums,
+}
+
+/// What a child says to a sharer.
+#[derive(Default)]
+struct Referral<'a> {
+    sharer_id: Text<'a>,
+    child_id: Text<'a>,
+    first_time_ms: i64,
+    said: Said<SUBTREE>,
+}
+
+/// What a share says to a parent.
+#[derive(Default)]
+struct Cascade<'a> {
+    share_id: Text<'a>,
+    sharer_id: Text<'a>,
+    parent_share_id: Text<'a>,
+    parent_sharer_id: Text<'a>,
+    is_parent: bool,
+    time_ms: i64,
+    event_id: Text<'a>,
+    said: Said<CASCADE>,
+}
+
+enum Value<'a> {
+    Visit(Visit<'a>),
+    Referral(Referral<'a>),
+    Cascade(Cascade<'a>),
+}
+
+impl<'a> Visit<'a> {
+    fn read(mut wire: Reader<'a>) -> Result<Self, ContributionError> {
+        let mut visit = Visit::default();
+        while let Some(field) = wire.field()? {
+            match field.number {
+                1 => visit.share_id = wire.text(field)?,
+                2 => visit.sharer_id = wire.text(field)?,
+                3 => visit.visitor_id = wire.text(field)?,
+                4 => visit.sums.set(Measure::Visits, wire.integer(field)?),
+                5 => visit.sums.set(Measure::Orders, wire.integer(field)?),
+                6 => visit.sums.set(Measure::Paid, wire.integer(field)?),
+                7 => visit.sums.set(Measure::Refunded, wire.integer(field)?),
+                8 => visit.sums.set(Measure::Shares, wire.integer(field)?),
+                9 => visit.sums.set(Measure::NewCustomers, wire.integer(field)?.min(1)),
+                _ => wire.skip(field)?,
+            }
+        }
+        Ok(visit)
+    }
+}
+
+impl<'a> Referral<'a> {
+    fn read(mut wire: Reader<'a>, levels: u8) -> Result<Self, ContributionError> {
+        let mut referral = Referral::default();
+        while let Some(field) = wire.field()? {
+            match field.number {
+                1 => referral.sharer_id = wire.text(field)?,
+                2 => referral.child_id = wire.text(field)?,
+                3 => referral.first_time_ms = wire.integer(field)? as i64,
+                5 => referral.said = Said::read(wire.message(field)?, levels).ok_or(ContributionError("a subtree that no customer has"))?,
+                _ => wire.skip(field)?,
+            }
+        }
+        Ok(referral)
+    }
+}
+
+impl<'a> Cascade<'a> {
+    fn read(mut wire: Reader<'a>, levels: u8) -> Result<Self, ContributionError> {
+        let mut cascade = Cascade::default();
+        while let Some(field) = wire.field()? {
+            match field.number {
+                1 => cascade.share_id = wire.text(field)?,
+                2 => cascade.sharer_id = wire.text(field)?,
+                3 => cascade.parent_share_id = wire.text(field)?,
+                4 => cascade.parent_sharer_id = wire.text(field)?,
+                5 => cascade.is_parent = wire.integer(field)? != 0,
+                6 => cascade.time_ms = wire.integer(field)? as i64,
+                7 => cascade.event_id = wire.text(field)?,
+                8 => cascade.said = Said::read(wire.message(field)?, levels).ok_or(ContributionError("a cascade that no share has"))?,
+                _ => wire.skip(field)?,
+            }
+        }
+        Ok(cascade)
+    }
+}
+
 impl Engine {
-    /// Takes what a key of some task says to one of this task's. Tells whether it was new.
-    pub fn receive(&mut self, version: Version, contribution: &pb::Contribution) -> Result<bool, ContributionError> {
-        let brand = self.brands.intern(&contribution.brand);
-        match &contribution.value {
-            Some(pb::contribution::Value::Visit(visit)) => Ok(self.receive_visit(version, brand, visit)),
-            Some(pb::contribution::Value::Referral(referral)) => self.receive_referral(version, brand, referral),
-            Some(pb::contribution::Value::Cascade(cascade)) => self.receive_cascade(version, brand, cascade),
+    /// Takes what a key of some task says to one of this task's: the bytes of a `Contribution`. Tells whether it was new.
+    pub fn receive(&mut self, version: Version, contribution: &[u8]) -> Result<bool, ContributionError> {
+        let (mut wire, levels) = (Reader::new(contribution), self.graph.levels);
+        let (mut brand, mut value) = (Text::default(), None);
+        while let Some(field) = wire.field()? {
+            match field.number {
+                1 => brand = wire.text(field)?,
+                2 => value = Some(Value::Visit(Visit::read(wire.message(field)?)?)),
+                3 => value = Some(Value::Referral(Referral::read(wire.message(field)?, levels)?)),
+                4 => value = Some(Value::Cascade(Cascade::read(wire.message(field)?, levels)?)),
+                _ => wire.skip(field)?,
+            }
+        }
+        let brand_id = self.brands.intern(&brand);
+        match value {
+            Some(Value::Visit(visit)) => Ok(self.receive_visit(version, brand_id, &visit)),
+            Some(Value::Referral(referral)) => Ok(self.receive_referral(version, brand_id, referral)),
+            Some(Value::Cascade(cascade)) => Ok(self.receive_cascade(version, brand_id, cascade)),
             None => Err(ContributionError("a kind that is unknown")),
         }
     }
@@ -37,7 +148,7 @@ impl Engine {
         sharer
     }
 
-    fn receive_visit(&mut self, version: Version, brand: BrandId, visit: &pb::VisitContribution) -> bool {
+    fn receive_visit(&mut self, version: Version, brand: BrandId, visit: &Visit<'_>) -> bool {
         let sharer = self.named_sharer(brand, &visit.sharer_id);
         let graph = &mut self.graph;
         let link = graph.link(brand, &visit.share_id, &visit.sharer_id);
@@ -49,7 +160,7 @@ impl Engine {
             return false;
         }
         let is_new = known.version == 0;
-        let (old, new) = (known.sums.read(), visit_sums(visit));
+        let (old, new) = (known.sums.read(), visit.sums);
         graph.inbound_visits.change(pair, |changed| {
             changed.value.version = version.0;
             changed.value.sums.write(&new);
@@ -69,20 +180,13 @@ impl Engine {
         true
     }
 
-    fn receive_referral(
-        &mut self,
-        version: Version,
-        brand: BrandId,
-        referral: &pb::ReferralContribution,
-    ) -> Result<bool, ContributionError> {
-        let levels = self.graph.levels;
-        let wire = referral.value.clone().unwrap_or_default();
-        let said = Said::from_wire(&wire, levels).ok_or(ContributionError("a subtree that no customer has"))?;
+    fn receive_referral(&mut self, version: Version, brand: BrandId, referral: Referral<'_>) -> bool {
+        let (levels, said) = (self.graph.levels, referral.said);
         let sharer = self.named_sharer(brand, &referral.sharer_id);
         let child = self.graph.texts.intern(&referral.child_id);
         let pair = self.graph.inbound_referrals.find_or_insert(sharer, child.0);
         if self.graph.is_outdated(self.graph.inbound_referrals.get(pair).value.version, version) {
-            return Ok(false);
+            return false;
         }
         let change = |pair: &mut super::pairs::Pair<InboundReferral>| {
             pair.value.version = version.0;
@@ -103,7 +207,7 @@ impl Engine {
         if referral.first_time_ms > 0 {
             self.note_appearance(sharer, referral.first_time_ms);
         }
-        Ok(true)
+        true
     }
 
     /// The customer had appeared as a sharer at this moment: an edge from a first event that is not earlier goes.
@@ -125,9 +229,7 @@ impl Engine {
         }
     }
 
-    fn receive_cascade(&mut self, version: Version, brand: BrandId, cascade: &pb::CascadeContribution) -> Result<bool, ContributionError> {
-        let wire = cascade.value.clone().unwrap_or_default();
-        let said = Said::from_wire(&wire, self.graph.levels).ok_or(ContributionError("a cascade that no share has"))?;
+    fn receive_cascade(&mut self, version: Version, brand: BrandId, cascade: Cascade<'_>) -> bool {
         self.named_sharer(brand, &cascade.parent_sharer_id);
         let graph = &mut self.graph;
         let parent = graph.link(brand, &cascade.parent_share_id, &cascade.parent_sharer_id);
@@ -135,41 +237,16 @@ impl Engine {
         let node = graph.share_of(parent);
         let pair = graph.child_shares.find_or_insert(parent.0, child.0);
         if graph.is_outdated(graph.child_shares.get(pair).value.version, version) {
-            return Ok(false);
+            return false;
         }
-        let event = cascade.is_parent.then(|| (cascade.time_ms, cascade.event_id.as_str().into()));
+        let event = cascade.is_parent.then(|| (cascade.time_ms, (*cascade.event_id).into()));
         graph.child_shares.change(pair, |changed: &mut super::pairs::Pair<ChildShare>| changed.value.version = version.0);
         graph.child_shares.mark_for_cut(pair);
-        let change = graph.replace_child(node, pair, event, said);
+        let change = graph.replace_child(node, pair, event, cascade.said);
         graph.mark_cascade_for_serving(node, change);
         if change.climbs {
             graph.touch_parent(node);
         }
-        Ok(true)
-    }
-}
-
-/// What a visit says, as sums.
-fn visit_sums(visit: &pb::VisitContribution) -> Sums {
-    let mut sums = Sums::default();
-    for (measure, amount) in [
-        (Measure::Visits, visit.visits),
-        (Measure::Orders, visit.orders),
-        (Measure::Paid, visit.paid),
-        (Measure::Refunded, visit.refunded),
-        (Measure::Shares, visit.reshares),
-        (Measure::NewCustomers, visit.is_referral.into()),
-    ] {
-        sums.set(measure, amount);
-    }
-    sums
-}
-
-impl InboundVisit {
-    pub(super) fn restored(version: u64, visit: &pb::VisitContribution) -> (Self, Sums) {
-        let sums = visit_sums(visit);
-        let mut value = InboundVisit { version, ..InboundVisit::default() };
-        value.sums.write(&sums);
-        (value, sums)
+        true
     }
 }

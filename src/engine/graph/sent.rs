@@ -1,13 +1,14 @@
 //! Contributions that leave: the present value of every pair that was touched.
 
+use smallvec::SmallVec;
+
 use super::layers::{Layer, Said};
 use super::{Graph, Link, SUBTREE};
 use crate::engine::Engine;
 use crate::engine::customer::Customer;
 use crate::engine::slab::Slot;
+use crate::engine::wire::Writer;
 use crate::model::{Measure, TimeZone};
-use crate::pb;
-use pb::contribution::Value;
 
 impl Engine {
     /// Contributions that wait to be sent.
@@ -15,69 +16,69 @@ impl Engine {
         self.graph.dirty_contributions()
     }
 
-    /// Gives `send` the contribution of every pair touched since the last drain, with the customer whose task has to receive it.
-    /// All of one drain have one version, above that of the drain before.
-    pub fn drain_contributions(&mut self, mut send: impl FnMut(&str, pb::Contribution)) {
+    /// Gives `send` the contribution of every pair touched since the last drain, as the bytes of a `Contribution`, with the customer whose
+    /// task has to receive it. All of one drain have one version, above that of the drain before.
+    pub fn drain_contributions(&mut self, mut send: impl FnMut(&str, &[u8])) {
         let mut last_said = self.graph.last_said.take();
         self.drain_touched(|sharer_id, contribution| {
-            if last_said.as_mut().is_none_or(|last| last.note(&contribution)) {
+            if last_said.as_mut().is_none_or(|last| last.note(contribution)) {
                 send(sharer_id, contribution);
             }
         });
         self.graph.last_said = last_said;
     }
 
-    fn drain_touched(&mut self, mut send: impl FnMut(&str, pb::Contribution)) {
+    fn drain_touched(&mut self, mut send: impl FnMut(&str, &[u8])) {
+        let mut bytes = Vec::new();
         for slot in self.graph.outbound_visits.take_to_be_sent() {
-            let (brand, visit) = self.visit_value(slot);
-            let sharer_id = visit.sharer_id.clone();
-            send(&sharer_id, contribution(brand, Value::Visit(visit)));
+            bytes.clear();
+            let sharer_id = self.write_visit(slot, &mut bytes);
+            send(sharer_id, &bytes);
         }
         for slot in self.graph.outbound_referrals.take_to_be_sent() {
-            let (brand, referral) = self.referral_value(slot);
-            let sharer_id = referral.sharer_id.clone();
-            send(&sharer_id, contribution(brand, Value::Referral(referral)));
+            bytes.clear();
+            let sharer_id = self.write_referral(slot, &mut bytes);
+            send(sharer_id, &bytes);
         }
         for (share, parent) in self.graph.passed_on.take() {
+            bytes.clear();
             let brand = self.brands.name(self.graph.links.key(share).brand);
-            let cascade = self.graph.cascade_value(share, parent);
-            let sharer_id = cascade.parent_sharer_id.clone();
-            send(&sharer_id, contribution(brand, Value::Cascade(cascade)));
+            Writer(&mut bytes).text(1, brand).message(4, |cascade| self.graph.write_cascade(share, parent, cascade));
+            send(self.graph.links.names(parent, &self.graph.texts).1, &bytes);
         }
     }
 
-    fn visit_value(&self, slot: Slot) -> (&str, pb::VisitContribution) {
+    /// Writes a visit; gives the sharer.
+    fn write_visit(&self, slot: Slot, out: &mut Vec<u8>) -> &str {
         let pair = self.graph.outbound_visits.get(slot);
         let (customer, link) = (self.customers.get(pair.left), Link(pair.right));
         let (share_id, sharer_id) = self.graph.links.names(link, &self.graph.texts);
         let sums = pair.value.sums.read();
-        let visit = pb::VisitContribution {
-            share_id: share_id.to_owned(),
-            sharer_id: sharer_id.to_owned(),
-            visitor_id: customer.names.id().to_owned(),
-            visits: sums.get(Measure::Visits),
-            orders: sums.get(Measure::Orders),
-            paid: sums.get(Measure::Paid),
-            refunded: sums.get(Measure::Refunded),
-            reshares: sums.get(Measure::Shares),
-            is_referral: self.edge(pair.left) == Some(link),
-        };
-        (self.brands.name(customer.brand), visit)
+        Writer(out).text(1, self.brands.name(customer.brand)).message(2, |visit| {
+            visit.text(1, share_id).text(2, sharer_id).text(3, customer.names.id());
+            for (field, measure) in (4..).zip([Measure::Visits, Measure::Orders, Measure::Paid, Measure::Refunded, Measure::Shares]) {
+                visit.number(field, sums.get(measure));
+            }
+            visit.number(9, self.edge(pair.left) == Some(link));
+        });
+        sharer_id
     }
 
-    fn referral_value(&self, slot: Slot) -> (&str, pb::ReferralContribution) {
+    /// Writes a referral; gives the sharer.
+    fn write_referral(&self, slot: Slot, out: &mut Vec<u8>) -> &str {
         let pair = self.graph.outbound_referrals.get(slot);
         let customer = self.customers.get(pair.left);
         let sharer = super::texts::TextId(pair.right);
+        let sharer_id = self.graph.texts.text(sharer);
         let is_referrer = self.edge(pair.left).is_some_and(|edge| self.graph.links.key(edge).sharer == sharer);
-        let referral = pb::ReferralContribution {
-            sharer_id: self.graph.texts.text(sharer).to_owned(),
-            child_id: customer.names.id().to_owned(),
-            first_time_ms: pair.value.first_ms,
-            is_referrer,
-            value: is_referrer.then(|| self.subtree_said(pair.left).to_wire()),
-        };
-        (self.brands.name(customer.brand), referral)
+        Writer(out).text(1, self.brands.name(customer.brand)).message(3, |referral| {
+            referral.text(1, sharer_id).text(2, customer.names.id()).signed(3, pair.value.first_ms).number(4, is_referrer);
+            if is_referrer {
+                let said = self.subtree_said(pair.left);
+                referral.message(5, |layers| said.write(layers));
+            }
+        });
+        sharer_id
     }
 
     /// What a customer says to its referrer: itself, and its subtree.
@@ -92,10 +93,14 @@ impl Engine {
     }
 }
 
+/// Most customers buy in one month.
+type OwnLayers = SmallVec<[(Layer, [u64; SUBTREE]); 2]>;
+
 /// A customer alone: new in the month of its first event, with money by the month of each purchase.
-fn own_layers(customer: &Customer, zone: TimeZone) -> Vec<(Layer, [u64; SUBTREE])> {
+fn own_layers(customer: &Customer, zone: TimeZone) -> OwnLayers {
     let first_month = TimeZone::month_of(zone.day(customer.first.time_ms));
-    let mut layers: Vec<(Layer, [u64; SUBTREE])> = vec![(Layer { level: 0, month: first_month }, [1, 0, 0, 0])];
+    let mut layers = OwnLayers::new();
+    layers.push((Layer { level: 0, month: first_month }, [1, 0, 0, 0]));
     for (month, sums) in customer.history.months() {
         let layer = Layer { level: 0, month };
         let place = match layers.binary_search_by_key(&layer, |(known, _)| *known) {
@@ -114,31 +119,18 @@ fn own_layers(customer: &Customer, zone: TimeZone) -> Vec<(Layer, [u64; SUBTREE]
     layers
 }
 
-fn contribution(brand: &str, value: Value) -> pb::Contribution {
-    pb::Contribution { brand: brand.to_owned(), value: Some(value) }
-}
-
 impl Graph {
     pub(super) fn sharers_below(&self, customer: &Customer) -> Option<&super::Below<SUBTREE>> {
         (customer.sharer != Customer::NO_SHARER).then(|| &self.sharers[customer.sharer].below)
     }
 
-    fn cascade_value(&self, share: Link, parent: Link) -> pb::CascadeContribution {
+    fn write_cascade(&self, share: Link, parent: Link, cascade: &mut Writer<'_>) {
         let (share_id, sharer_id) = self.links.names(share, &self.texts);
         let (parent_share_id, parent_sharer_id) = self.links.names(parent, &self.texts);
-        let mut cascade = pb::CascadeContribution {
-            share_id: share_id.to_owned(),
-            sharer_id: sharer_id.to_owned(),
-            parent_share_id: parent_share_id.to_owned(),
-            parent_sharer_id: parent_sharer_id.to_owned(),
-            ..pb::CascadeContribution::default()
-        };
-        let Some(node) = self.links.node(share) else { return cascade };
-        let Some(own) = self.shares[node].own.as_ref().filter(|own| own.parent == parent) else { return cascade };
-        cascade.is_parent = true;
-        cascade.time_ms = own.time_ms;
-        cascade.event_id = own.event_id.to_string();
-        cascade.value = Some(self.cascade_said(node).to_wire());
-        cascade
+        cascade.text(1, share_id).text(2, sharer_id).text(3, parent_share_id).text(4, parent_sharer_id);
+        let Some(node) = self.links.node(share) else { return };
+        let Some(own) = self.shares[node].own.as_ref().filter(|own| own.parent == parent) else { return };
+        let said = self.cascade_said(node);
+        cascade.number(5, true).signed(6, own.time_ms).text(7, &own.event_id).message(8, |layers| said.write(layers));
     }
 }

@@ -4,13 +4,15 @@ use prost::Message;
 
 use super::layers::Said;
 use super::shares::{ChildShare, OwnShare};
-use super::{Graph, InboundVisit, Link};
+use super::{CASCADE, Graph, Link, SUBTREE};
+use crate::decode::protobuf::Reader;
 use crate::engine::Engine;
 use crate::engine::brands::BrandId;
-use crate::engine::cut::{RestoreError, Stored, state_row};
-use crate::engine::kind::{KeyReader, KeyWriter, StateKind, StateRow};
+use crate::engine::cut::{Cutter, RestoreError, Stored};
+use crate::engine::kind::{KeyReader, StateKind};
 use crate::engine::slab::Slot;
-use crate::model::{Measure, Sums};
+use crate::engine::wire::Writer;
+use crate::model::{Measure, Sums, Text};
 use crate::pb;
 
 /// The texts of a key, brand first; `None` where it is none.
@@ -24,17 +26,56 @@ fn key_texts<const N: usize>(key: &[u8]) -> Option<[&str; N]> {
     Some(texts)
 }
 
-fn key_of(texts: &[&str]) -> Vec<u8> {
-    texts.iter().fold(KeyWriter::default(), |writer, text| writer.text(text)).finish()
+/// Writes a key of texts, brand first.
+fn key(out: &mut Cutter<'_>, texts: &[&str]) {
+    out.key(|writer| texts.iter().fold(writer, |begun, text| begun.text(text)));
+}
+
+/// Of an `InboundReferralState`: the version, and what the child said.
+fn read_inbound_referral(payload: &[u8], levels: u8) -> Option<(u64, Said<SUBTREE>)> {
+    let (mut wire, mut version, mut said) = (Reader::new(payload), 0, Said::default());
+    while let Some(field) = wire.field().ok()? {
+        match field.number {
+            1 => version = wire.integer(field).ok()?,
+            2 => said = Said::read(wire.message(field).ok()?, levels)?,
+            _ => wire.skip(field).ok()?,
+        }
+    }
+    Some((version, said))
+}
+
+/// A `ChildShareState`.
+fn read_child_share(payload: &[u8], levels: u8) -> Option<ChildShare> {
+    let (mut wire, mut version, mut is_parent, mut time_ms) = (Reader::new(payload), 0, false, 0);
+    let (mut event_id, mut said) = (Text::default(), Said::<CASCADE>::default());
+    while let Some(field) = wire.field().ok()? {
+        match field.number {
+            1 => version = wire.integer(field).ok()?,
+            2 => is_parent = wire.integer(field).ok()? != 0,
+            3 => time_ms = wire.integer(field).ok()? as i64,
+            4 => event_id = wire.text(field).ok()?,
+            5 => said = Said::read(wire.message(field).ok()?, levels)?,
+            _ => wire.skip(field).ok()?,
+        }
+    }
+    let event = is_parent.then(|| (time_ms, (*event_id).into()));
+    Some(ChildShare { version, event, said, ..ChildShare::default() })
 }
 
 fn decode<M: Message + Default>(stored: Stored<'_>) -> Result<M, RestoreError> {
     M::decode(stored.payload).map_err(|source| stored.bad_payload(source))
 }
 
+/// What both kinds of visit have in common.
+fn write_visit(state: &mut Writer<'_>, sums: &Sums) {
+    for (field, measure) in (2..).zip([Measure::Visits, Measure::Orders, Measure::Paid, Measure::Refunded, Measure::Shares]) {
+        state.number(field, sums.get(measure));
+    }
+}
+
 impl Engine {
     /// Adds the rows of the graph's keys that changed since the last cut.
-    pub(in crate::engine) fn cut_graph(&mut self, out: &mut Vec<StateRow>) {
+    pub(in crate::engine) fn cut_graph(&mut self, out: &mut Cutter<'_>) {
         self.cut_outbound_visits(out);
         self.cut_inbound_visits(out);
         self.cut_inbound_referrals(out);
@@ -42,97 +83,82 @@ impl Engine {
         self.cut_child_shares(out);
     }
 
-    fn cut_outbound_visits(&mut self, out: &mut Vec<StateRow>) {
+    fn cut_outbound_visits(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, customers, graph, live, .. } = self;
         for slot in graph.outbound_visits.take_to_be_cut() {
             let Graph { outbound_visits, links, texts, .. } = &mut *graph;
-            out.extend(outbound_visits.change(slot, |pair| {
+            outbound_visits.change(slot, |pair| {
                 let customer = customers.get(pair.left);
                 let (share, sharer) = links.names(Link(pair.right), texts);
-                let key = key_of(&[brands.name(customer.brand), customer.names.id(), share, sharer]);
-                let sums = pair.value.sums.read();
-                let state = pb::OutboundVisitState {
-                    first_time_ms: pair.value.first_ms,
-                    visits: sums.get(Measure::Visits),
-                    orders: sums.get(Measure::Orders),
-                    paid: sums.get(Measure::Paid),
-                    refunded: sums.get(Measure::Refunded),
-                    reshares: sums.get(Measure::Shares),
-                };
-                state_row(StateKind::OutboundVisit, key, Some(state.encode_to_vec()), &mut pair.stored, live)
-            }));
+                key(out, &[brands.name(customer.brand), customer.names.id(), share, sharer]);
+                let mut state = Writer(out.payload());
+                write_visit(state.signed(1, pair.value.first_ms), &pair.value.sums.read());
+                out.row(StateKind::OutboundVisit, true, &mut pair.stored, live);
+            });
         }
     }
 
-    fn cut_inbound_visits(&mut self, out: &mut Vec<StateRow>) {
+    fn cut_inbound_visits(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, graph, live, .. } = self;
         for slot in graph.inbound_visits.take_to_be_cut() {
             let Graph { inbound_visits, links, texts, .. } = &mut *graph;
-            out.extend(inbound_visits.change(slot, |pair| {
+            inbound_visits.change(slot, |pair| {
                 let link = Link(pair.left);
                 let (share, sharer) = links.names(link, texts);
                 let visitor = texts.text(super::texts::TextId(pair.right));
-                let key = key_of(&[brands.name(links.key(link).brand), share, sharer, visitor]);
+                key(out, &[brands.name(links.key(link).brand), share, sharer, visitor]);
                 let sums = pair.value.sums.read();
-                let state = pb::InboundVisitState {
-                    version: pair.value.version,
-                    visits: sums.get(Measure::Visits),
-                    orders: sums.get(Measure::Orders),
-                    paid: sums.get(Measure::Paid),
-                    refunded: sums.get(Measure::Refunded),
-                    reshares: sums.get(Measure::Shares),
-                    is_referral: sums.get(Measure::NewCustomers) > 0,
-                };
-                state_row(StateKind::InboundVisit, key, Some(state.encode_to_vec()), &mut pair.stored, live)
-            }));
+                let mut state = Writer(out.payload());
+                write_visit(state.number(1, pair.value.version), &sums);
+                state.number(7, sums.get(Measure::NewCustomers) > 0);
+                out.row(StateKind::InboundVisit, true, &mut pair.stored, live);
+            });
         }
     }
 
-    fn cut_inbound_referrals(&mut self, out: &mut Vec<StateRow>) {
+    fn cut_inbound_referrals(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, customers, graph, live, .. } = self;
         for slot in graph.inbound_referrals.take_to_be_cut() {
             let Graph { inbound_referrals, texts, .. } = &mut *graph;
-            out.extend(inbound_referrals.change(slot, |pair| {
+            inbound_referrals.change(slot, |pair| {
                 let sharer = customers.get(pair.left);
                 let child = texts.text(super::texts::TextId(pair.right));
-                let key = key_of(&[brands.name(sharer.brand), sharer.names.id(), child]);
-                let state = pb::InboundReferralState { version: pair.value.version, value: Some(pair.value.said.to_wire()) };
-                state_row(StateKind::InboundReferral, key, Some(state.encode_to_vec()), &mut pair.stored, live)
-            }));
+                key(out, &[brands.name(sharer.brand), sharer.names.id(), child]);
+                Writer(out.payload()).number(1, pair.value.version).message(2, |layers| pair.value.said.write(layers));
+                out.row(StateKind::InboundReferral, true, &mut pair.stored, live);
+            });
         }
     }
 
-    fn cut_shares(&mut self, out: &mut Vec<StateRow>) {
+    fn cut_shares(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, graph, live, .. } = self;
         for node in graph.take_shares_to_be_cut() {
-            let Some(payload) = graph.share_payload(node) else { continue };
+            if !graph.write_share(node, out.payload()) {
+                continue;
+            }
             let Graph { shares, links, texts, .. } = &mut *graph;
             let share = &mut shares[node];
             let (share_id, sharer_id) = links.names(share.link, texts);
-            let key = key_of(&[brands.name(links.key(share.link).brand), sharer_id, share_id]);
-            out.extend(state_row(StateKind::Share, key, Some(payload), &mut share.stored, live));
+            key(out, &[brands.name(links.key(share.link).brand), sharer_id, share_id]);
+            out.row(StateKind::Share, true, &mut share.stored, live);
         }
     }
 
-    fn cut_child_shares(&mut self, out: &mut Vec<StateRow>) {
+    fn cut_child_shares(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, graph, live, .. } = self;
         for slot in graph.child_shares.take_to_be_cut() {
             let Graph { child_shares, links, texts, .. } = &mut *graph;
-            out.extend(child_shares.change(slot, |pair| {
+            child_shares.change(slot, |pair| {
                 let (parent_share, parent_sharer) = links.names(Link(pair.left), texts);
                 let (share, sharer) = links.names(Link(pair.right), texts);
                 let brand = brands.name(links.key(Link(pair.left)).brand);
-                let key = key_of(&[brand, parent_share, parent_sharer, share, sharer]);
+                key(out, &[brand, parent_share, parent_sharer, share, sharer]);
                 let event = pair.value.event.as_ref();
-                let state = pb::ChildShareState {
-                    version: pair.value.version,
-                    is_parent: event.is_some(),
-                    time_ms: event.map_or(0, |(time_ms, _)| *time_ms),
-                    event_id: event.map_or_else(String::new, |(_, id)| id.to_string()),
-                    value: Some(pair.value.said.to_wire()),
-                };
-                state_row(StateKind::ChildShare, key, Some(state.encode_to_vec()), &mut pair.stored, live)
-            }));
+                let mut state = Writer(out.payload());
+                state.number(1, pair.value.version).number(2, event.is_some()).signed(3, event.map_or(0, |(time_ms, _)| *time_ms));
+                state.text(4, event.map_or("", |(_, id)| id)).message(5, |layers| pair.value.said.write(layers));
+                out.row(StateKind::ChildShare, true, &mut pair.stored, live);
+            });
         }
     }
 
@@ -178,19 +204,21 @@ impl Engine {
         if self.graph.inbound_visits.get(pair).stored.is_some() {
             return Err(stored.twice());
         }
-        let said = pb::VisitContribution {
-            visits: state.visits,
-            orders: state.orders,
-            paid: state.paid,
-            refunded: state.refunded,
-            reshares: state.reshares,
-            is_referral: state.is_referral,
-            ..pb::VisitContribution::default()
-        };
-        let (value, sums) = InboundVisit::restored(state.version, &said);
+        let mut sums = Sums::default();
+        for (measure, amount) in [
+            (Measure::Visits, state.visits),
+            (Measure::Orders, state.orders),
+            (Measure::Paid, state.paid),
+            (Measure::Refunded, state.refunded),
+            (Measure::Shares, state.reshares),
+            (Measure::NewCustomers, state.is_referral.into()),
+        ] {
+            sums.set(measure, amount);
+        }
         let live = &mut self.live;
         self.graph.inbound_visits.change(pair, |changed| {
-            changed.value = value;
+            changed.value.version = state.version;
+            changed.value.sums.write(&sums);
             live.replace(&mut changed.stored, Some(stored.hash()));
         });
         self.graph.shares[node].brought.visitors += 1;
@@ -203,9 +231,8 @@ impl Engine {
 
     pub(in crate::engine) fn restore_inbound_referral(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
         let [brand, sharer, child] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
-        let state: pb::InboundReferralState = decode(stored)?;
         let levels = self.graph.levels;
-        let said = Said::from_wire(&state.value.unwrap_or_default(), levels).ok_or_else(|| stored.bad_value("a subtree of no customer"))?;
+        let (version, said) = read_inbound_referral(stored.payload, levels).ok_or_else(|| stored.bad_value("a subtree of no customer"))?;
         let brand = self.brands.intern(brand);
         let customer = self.customers.find_or_insert(brand, sharer);
         let child = self.graph.texts.intern(child);
@@ -217,7 +244,7 @@ impl Engine {
         self.graph.note_change(change);
         let live = &mut self.live;
         self.graph.inbound_referrals.change(pair, |changed| {
-            changed.value.version = state.version;
+            changed.value.version = version;
             changed.value.said = said;
             live.replace(&mut changed.stored, Some(stored.hash()));
         });
@@ -245,9 +272,7 @@ impl Engine {
 
     pub(in crate::engine) fn restore_child_share(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
         let [brand, parent_share, parent_sharer, share, sharer] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
-        let state: pb::ChildShareState = decode(stored)?;
-        let levels = self.graph.levels;
-        let said = Said::from_wire(&state.value.unwrap_or_default(), levels).ok_or_else(|| stored.bad_value("a cascade of no share"))?;
+        let value = read_child_share(stored.payload, self.graph.levels).ok_or_else(|| stored.bad_value("a cascade of no share"))?;
         let brand = self.brands.intern(brand);
         let parent = self.graph.link(brand, parent_share, parent_sharer);
         let child = self.graph.link(brand, share, sharer);
@@ -256,8 +281,7 @@ impl Engine {
         if self.graph.child_shares.get(pair).stored.is_some() {
             return Err(stored.twice());
         }
-        let event = state.is_parent.then(|| (state.time_ms, state.event_id.as_str().into()));
-        self.graph.restore_child(node, pair, ChildShare { version: state.version, event, said, ..ChildShare::default() });
+        self.graph.restore_child(node, pair, value);
         let live = &mut self.live;
         self.graph.child_shares.change(pair, |changed| live.replace(&mut changed.stored, Some(stored.hash())));
         Ok(())
@@ -265,19 +289,19 @@ impl Engine {
 }
 
 impl Graph {
-    fn share_payload(&self, node: Slot) -> Option<Vec<u8>> {
-        let own = self.shares[node].own.as_deref()?;
-        let state = pb::ShareState {
-            time_ms: own.time_ms,
-            event_id: own.event_id.to_string(),
-            parent: self.names(own.parent).map(|(share, sharer)| pb::Via { share_id: share.to_owned(), sharer_id: sharer.to_owned() }),
-            campaign: self.texts.text(own.campaign).to_owned(),
-            sku: self.texts.text(own.sku).to_owned(),
-            channel: self.texts.text(own.channel).to_owned(),
-            region: own.region,
-            rewarded: own.rewarded,
-        };
-        Some(state.encode_to_vec())
+    /// The payload of a share; whether it has an own event.
+    fn write_share(&self, node: Slot, out: &mut Vec<u8>) -> bool {
+        let Some(own) = self.shares[node].own.as_deref() else { return false };
+        let mut state = Writer(out);
+        state.signed(1, own.time_ms).text(2, &own.event_id);
+        if let Some((share, sharer)) = self.names(own.parent) {
+            state.message(3, |parent| {
+                parent.text(1, share).text(2, sharer);
+            });
+        }
+        state.text(4, self.texts.text(own.campaign)).text(5, self.texts.text(own.sku)).text(6, self.texts.text(own.channel));
+        state.number(7, own.region).number(8, own.rewarded);
+        true
     }
 
     fn share_restored(&mut self, brand: BrandId, state: pb::ShareState) -> OwnShare {

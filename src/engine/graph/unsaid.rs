@@ -10,13 +10,14 @@ use pb::contribution::Value;
 
 /// What every pair last said.
 #[derive(Debug, Default)]
-pub(super) struct LastSaid(HashMap<Vec<u8>, pb::Contribution, foldhash::quality::FixedState>);
+pub(super) struct LastSaid(HashMap<Vec<u8>, Vec<u8>, foldhash::quality::FixedState>);
 
 impl LastSaid {
     /// Notes what a pair says; whether it is something new.
-    pub(super) fn note(&mut self, contribution: &pb::Contribution) -> bool {
-        let said_before = self.0.insert(pair_of(contribution), contribution.clone());
-        said_before.as_ref() != Some(contribution)
+    pub(super) fn note(&mut self, said: &[u8]) -> bool {
+        let Ok(contribution) = pb::Contribution::decode(said) else { return true };
+        let said_before = self.0.insert(pair_of(&contribution), said.to_vec());
+        said_before.as_deref() != Some(said)
     }
 }
 
