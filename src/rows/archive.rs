@@ -17,14 +17,11 @@ impl ArchiveRows {
         [(Table::Scans, &self.scans), (Table::Purchases, &self.purchases), (Table::ShareEvents, &self.share_events)]
     }
 
-    /// Gives the buffers away.
-    pub fn into_tables(self) -> [(Table, RowBuffer); 3] {
-        [(Table::Scans, self.scans), (Table::Purchases, self.purchases), (Table::ShareEvents, self.share_events)]
-    }
-
     /// Gives the tables that have rows away, and is empty afterwards.
     pub fn take(&mut self) -> Vec<(Table, RowBuffer)> {
-        std::mem::take(self).into_tables().into_iter().filter(|(_, rows)| !rows.is_empty()).collect()
+        let ArchiveRows { scans, purchases, share_events } = self;
+        let buffers = [(Table::Scans, scans), (Table::Purchases, purchases), (Table::ShareEvents, share_events)];
+        buffers.into_iter().filter(|(_, rows)| !rows.is_empty()).map(|(table, rows)| (table, rows.take())).collect()
     }
 
     /// Number of rows in all tables.

@@ -35,24 +35,20 @@ impl ServingRows {
         ]
     }
 
-    /// Gives the buffers away.
-    pub fn into_tables(self) -> [(Table, RowBuffer); 9] {
-        [
-            (Table::Customers, self.customers),
-            (Table::CustomerDays, self.customer_days),
-            (Table::ActivityMinute, self.activity_minute),
-            (Table::ActivityDay, self.activity_day),
-            (Table::ActiveCustomersDay, self.active_customers_day),
-            (Table::Referrals, self.referrals),
-            (Table::CustomerSubtrees, self.customer_subtrees),
-            (Table::Shares, self.shares),
-            (Table::ShareCascades, self.share_cascades),
-        ]
-    }
-
     /// Gives the tables that have rows away, and is empty afterwards.
     pub fn take(&mut self) -> Vec<(Table, RowBuffer)> {
-        std::mem::take(self).into_tables().into_iter().filter(|(_, rows)| !rows.is_empty()).collect()
+        let buffers = [
+            (Table::Customers, &mut self.customers),
+            (Table::CustomerDays, &mut self.customer_days),
+            (Table::ActivityMinute, &mut self.activity_minute),
+            (Table::ActivityDay, &mut self.activity_day),
+            (Table::ActiveCustomersDay, &mut self.active_customers_day),
+            (Table::Referrals, &mut self.referrals),
+            (Table::CustomerSubtrees, &mut self.customer_subtrees),
+            (Table::Shares, &mut self.shares),
+            (Table::ShareCascades, &mut self.share_cascades),
+        ];
+        buffers.into_iter().filter(|(_, rows)| !rows.is_empty()).map(|(table, rows)| (table, rows.take())).collect()
     }
 
     /// Number of rows in all tables.
