@@ -46,8 +46,18 @@ fn tables_are_a_function_of_the_set_of_events_whatever_fails() {
     match run_seeds(0..seeds, Sabotage::default(), SHOWN) {
         Ok(stats) => {
             println!("{seeds} seeds: {stats:?}");
-            let struck =
-                [stats.crashes, stats.freezes, stats.expelled, stats.outages, stats.drains, stats.mutes, stats.fenced, stats.replaced];
+            let struck = [
+                stats.crashes,
+                stats.freezes,
+                stats.expelled,
+                stats.outages,
+                stats.drains,
+                stats.mutes,
+                stats.fenced,
+                stats.replaced,
+                stats.grown,
+                stats.raised,
+            ];
             let met = [stats.takeovers, stats.checkpoints, stats.relayed, stats.refused_relays, stats.duplicates, stats.refused_events];
             let undying: Vec<&str> =
                 Boundary::ALL.into_iter().filter(|boundary| stats.deaths[*boundary as usize] == 0).map(Boundary::name).collect();

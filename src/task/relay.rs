@@ -1,9 +1,10 @@
 //! Relays: how an event that arrived in another's partition reaches its owner exactly once.
 //!
 //! Each relay carries its source position and the offset of the relay before it from that source to that destination. The
-//! receiver takes it only if `previous <= mark < offset`: a replayed relay is dropped, a gap is refused and mended by the
-//! sender's replay. The decision to relay depends on the event alone, so the relays of one source are always a gapless
-//! prefix, whoever sends them.
+//! receiver moves its mark only if `previous <= mark < offset`: a gap is refused and mended by the sender's replay. The decision to
+//! relay depends on the event and on the rules of acceptance, so under the same rules the relays of one source are always a gapless
+//! prefix, whoever sends them. Under raised limits a replay may relay more than before, behind the mark: so a relay behind it is not
+//! dropped unseen, but left to what its customer remembers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -124,7 +125,7 @@ fn source_from_wire(source: pb::Source) -> SourceLog {
 pub enum Verdict {
     /// Take it.
     Take,
-    /// It was taken before.
+    /// It was taken before, or is one that its source had rejected then: its customer decides.
     AlreadyTaken,
     /// Something before it is missing: its sender will repeat both.
     Gap,

@@ -344,7 +344,7 @@ impl Task {
             None => return self.reject_foreign(log, record, &format!("no valid header `{EXCHANGE_HEADER}`"), out),
         };
         match self.inbox.judge(&relay) {
-            Verdict::AlreadyTaken => return Outcome::AlreadyApplied,
+            Verdict::AlreadyTaken => return self.on_repeated_relay(&relay, record, out),
             Verdict::Gap => return Outcome::Refused,
             Verdict::Take => {}
         }
@@ -369,6 +369,16 @@ impl Task {
         let message = format!("no message of onecode's: the exchange topic is internal, and this record has {what}");
         let reject = Reject { reason: Reason::Undecodable, stage: Stage::Decode, message };
         send_dead_letter(&origin, &reject, record, record.headers, out)
+    }
+
+    /// A relay at or before the mark was taken, or never sent: a source that reads again under other rules of acceptance (a raised
+    /// `pipeline.max_lateness_days`) relays what it had rejected, in between what it had relayed. Its customer knows which of the two.
+    /// What it rejects now is no news for the limits on rejected records.
+    fn on_repeated_relay<O: Outbox>(&mut self, relay: &RelayHeader, record: &Record<'_>, out: &mut O) -> Outcome {
+        match self.on_relay(relay, record, out) {
+            Outcome::Duplicate(_) | Outcome::Rejected(_) => Outcome::AlreadyApplied,
+            outcome => outcome,
+        }
     }
 
     /// The original headers came along, so the event is decoded from the same bytes by the same rules as at its source.

@@ -80,6 +80,11 @@ impl Producer {
         Producer { customers, max_lateness_ms, misrouted_permille, via_permille, identities: BTreeSet::new(), serial: 0 }
     }
 
+    /// Makes events as late as that from now on.
+    pub fn raise_lateness(&mut self, max_lateness_ms: i64) {
+        self.max_lateness_ms = max_lateness_ms;
+    }
+
     /// An event with an identity of its own, made at `now_ms` (Unix milliseconds).
     pub fn event(&mut self, random: &mut Random, now_ms: i64) -> Sent {
         let kind = random.pick(&[EventKind::Scan, EventKind::Scan, EventKind::Purchase, EventKind::Share]);

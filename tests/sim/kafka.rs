@@ -152,6 +152,13 @@ impl Group {
         }
     }
 
+    /// All members were stopped for longer than a session.
+    pub fn lose_members(&mut self) {
+        self.members.clear();
+        self.assignment.clear();
+        self.preparing_since_ms = None;
+    }
+
     pub fn heartbeat(&mut self, id: MemberId, now_ms: i64) {
         if let Some(member) = self.members.get_mut(&id) {
             member.last_seen_ms = now_ms;
@@ -284,6 +291,18 @@ impl Kafka {
     pub fn retain(&mut self) {
         for (tp, log) in self.logs.iter_mut().filter(|(tp, _)| self.subscribed.contains_key(&tp.topic)) {
             log.remove_before(self.group.committed(tp).offset.unwrap_or(0));
+        }
+    }
+
+    /// An operator adds partitions to a topic that workers read.
+    pub fn grow(&mut self, topic: &str, more: u32) {
+        let topic: Arc<str> = Arc::from(topic);
+        let before = self.partitions[&topic];
+        for partition in before..before + more {
+            self.logs.insert(TopicPartition { topic: topic.clone(), partition: partition as i32 }, Log::default());
+        }
+        for counts in [&mut self.partitions, &mut self.subscribed] {
+            counts.insert(topic.clone(), before + more);
         }
     }
 

@@ -20,7 +20,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-pub use plan::{Plan, Scenario};
+pub use plan::{Change, Plan, Scenario};
 pub use random::Random;
 pub use run::{Run, Stats};
 pub use store::Defects;
@@ -51,6 +51,7 @@ pub fn run_seed(seed: u64, sabotage: Sabotage, traced: bool) -> Result<Stats, Fa
     let scenario = if random.chance(200) { Scenario::Weeks } else { Scenario::Minutes };
     let mut plan = Plan::new(&mut random, scenario);
     plan.settings.switches = sabotage.switches;
+    plan.take_change(Change::of(seed));
     let mut run = Run::new(plan, random, traced);
     run.set_defects(sabotage.store, sabotage.acknowledges_early);
     let outcome = catch_unwind(AssertUnwindSafe(|| phases(&mut run)));

@@ -28,6 +28,34 @@ pub enum Scenario {
     Weeks,
 }
 
+/// What an operator changes while everything is stopped, once in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Of a thousand steps, at this one.
+    pub at_permille: usize,
+    /// An input topic gets so many more partitions.
+    pub grows: Option<(&'static str, u32)>,
+    /// `pipeline.max_lateness_days` is raised to so many times what it was.
+    pub lateness_times: Option<i64>,
+}
+
+impl Change {
+    /// That of a seed; most have none. Drawn from numbers of its own, so that the other seeds stay as they were.
+    pub fn of(seed: u64) -> Option<Change> {
+        let mut random = Random::new(seed ^ 0x6368_616e_6765);
+        if !random.chance(250) {
+            return None;
+        }
+        let topic = random.pick(&["scans", "purchases", "shares"]);
+        let what = random.below(3);
+        Some(Change {
+            at_permille: 100 + random.below(800),
+            grows: (what != 1).then(|| (topic, 1 + random.below(2) as u32)),
+            lateness_times: (what != 0).then(|| random.pick(&[2, 3])),
+        })
+    }
+}
+
 /// A run before it begins.
 #[derive(Debug)]
 pub struct Plan {
@@ -50,6 +78,7 @@ pub struct Plan {
     pub has_producer_times: bool,
     pub producer: Producer,
     pub settings: WorkerSettings,
+    pub change: Option<Change>,
     /// Of a thousand boundaries that are crossed, a process dies at so many.
     pub deadly_permille: u32,
     /// Faults in a thousand steps.
@@ -119,10 +148,27 @@ impl Plan {
             has_producer_times: random.chance(200),
             producer: Producer::new(random.pick(&[2, 5, 12]), max_lateness_ms, random.pick(&[50, 300, 900]), random.pick(&[200, 800])),
             settings,
+            change: None,
             partitions,
             deadly_permille: random.pick(&[0, 0, 5, 30]),
             fault_permille: random.pick(&[2, 5, 15]),
         }
+    }
+
+    /// With a change to come. The topic that grows is one that does not share the tasks' partitions, if there is one. Events are made as late as
+    /// will then be allowed.
+    pub fn take_change(&mut self, change: Option<Change>) {
+        if let Some(times) = change.as_ref().and_then(|change| change.lateness_times) {
+            self.producer.raise_lateness(self.max_lateness_ms * times);
+        }
+        self.change = change.map(|mut change| {
+            let inputs = ["scans", "purchases", "shares"].into_iter().filter(|topic| self.partitions[*topic] != self.tasks);
+            let grown = change.grows.map(|(topic, _)| topic);
+            if let (Some((topic, _)), Some(other)) = (&mut change.grows, inputs.max_by_key(|topic| Some(*topic) == grown)) {
+                *topic = other;
+            }
+            change
+        });
     }
 
     /// Topics that workers do not read.

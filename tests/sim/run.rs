@@ -41,11 +41,20 @@ pub struct Expectation {
     pub unknown: BTreeSet<(TopicPartition, Offset)>,
     /// Events by the position of their records.
     pub event_of: BTreeMap<(TopicPartition, Offset), usize>,
+    /// Records that were too late when they arrived, before the allowed lateness was raised: they are rejected or accepted, by whether
+    /// they were read before.
+    pub undecided: BTreeSet<(TopicPartition, Offset)>,
+    /// Records too late for the present settings: event, and how late.
+    pub too_late: BTreeMap<(TopicPartition, Offset), (usize, i64)>,
+    /// Events with a record that is acceptable only since the raise: it may lie before the horizon already.
+    pub beyond: BTreeSet<usize>,
 }
 
 enum Judged {
     Accepted(usize),
     Rejected(Reason),
+    /// By so many milliseconds.
+    TooLate(usize, i64),
     Unknown,
 }
 
@@ -66,6 +75,9 @@ pub struct Stats {
     pub duplicates: u64,
     pub replaced: u64,
     pub mutes: u64,
+    /// Topics that got more partitions, and raises of the allowed lateness.
+    pub grown: u64,
+    pub raised: u64,
     /// Deaths at each boundary.
     pub deaths: [u64; Boundary::ALL.len()],
     /// Events refused because their ids may have been forgotten.
@@ -88,6 +100,8 @@ impl Stats {
         self.duplicates += other.duplicates;
         self.replaced += other.replaced;
         self.mutes += other.mutes;
+        self.grown += other.grown;
+        self.raised += other.raised;
         self.refused_events += other.refused_events;
         self.deaths.iter_mut().zip(other.deaths).for_each(|(sum, more)| *sum += more);
     }
@@ -108,6 +122,8 @@ pub struct Run {
     pub stats: Stats,
     kafka_down_until_ms: i64,
     store_down_until_ms: i64,
+    /// The allowed lateness before it was raised.
+    first_lateness_ms: i64,
     /// A log that cannot be fetched until then.
     stalled: Option<(TopicPartition, i64)>,
 }
@@ -130,6 +146,7 @@ impl Run {
         Run {
             processes: (0..plan.workers).map(|_| None).collect(),
             restart_at_ms: vec![0; plan.workers],
+            first_lateness_ms: plan.max_lateness_ms,
             plan,
             world,
             incarnations: 0,
@@ -153,7 +170,11 @@ impl Run {
     pub fn work(&mut self) -> Result<(), String> {
         // The last records arrive while there are still faults to come.
         let busy_steps = self.plan.steps * 7 / 10;
+        let change_step = self.plan.change.as_ref().map(|change| change.at_permille * self.plan.steps / 1_000);
         for step in 0..self.plan.steps {
+            if Some(step) == change_step {
+                self.reconfigure();
+            }
             self.pause();
             while self.arrived * busy_steps < step * self.plan.records && self.arrived < self.plan.records {
                 self.arrive();
@@ -274,11 +295,18 @@ impl Run {
         let at = (tp, offset);
         match self.judge(arrival.verdict, timestamp_ms) {
             Judged::Accepted(index) => {
+                if timestamp_ms - self.sent[index].event.time_ms > self.first_lateness_ms {
+                    self.expected.beyond.insert(index);
+                }
                 self.expected.accepted.insert(index);
                 self.expected.event_of.insert(at, index);
             }
             Judged::Rejected(reason) => {
                 self.expected.rejected.insert(at, reason);
+            }
+            Judged::TooLate(index, late_ms) => {
+                self.expected.too_late.insert(at.clone(), (index, late_ms));
+                self.expected.rejected.insert(at, Reason::TooOld);
             }
             Judged::Unknown => {
                 self.expected.unknown.insert(at);
@@ -295,7 +323,7 @@ impl Run {
         let ahead_ms = self.sent[index].event.time_ms - timestamp_ms;
         match ahead_ms {
             _ if ahead_ms > FUTURE_SKEW_MS => Judged::Rejected(Reason::FutureTime),
-            _ if -ahead_ms > self.plan.max_lateness_ms => Judged::Rejected(Reason::TooOld),
+            _ if -ahead_ms > self.plan.max_lateness_ms => Judged::TooLate(index, -ahead_ms),
             _ => Judged::Accepted(index),
         }
     }

@@ -1,5 +1,7 @@
 //! What goes wrong: crashes, freezes, zombies, outages, rebalances, and drains in between.
 
+use std::sync::Arc;
+
 use onecode::model::TopicPartition;
 
 use super::{HOUR_MS, Run};
@@ -55,6 +57,47 @@ impl Run {
         self.world.store.abandon(link.owner, &mut self.world.random);
         self.stats.crashes += 1;
         self.restart_at_ms[slot] = self.world.now_ms + self.world.random.pick(&[0, 1_000, 15_000, 60_000]);
+    }
+
+    /// An operator stops everything, changes the cluster or the configuration, and starts again.
+    pub(super) fn reconfigure(&mut self) {
+        let Some(change) = self.plan.change.clone() else { return };
+        (0..self.plan.workers).for_each(|slot| self.crash(slot));
+        self.world.kafka.group.lose_members();
+        // A topic whose partitions are the tasks' own needs `onecode rescale`: that is refused, and tested apart.
+        let tasks = self.plan.tasks;
+        if let Some((topic, more)) = change.grows.filter(|(topic, _)| self.plan.partitions[*topic] != tasks) {
+            trace!(self.world, "{topic} gets {more} more partitions");
+            self.world.kafka.grow(topic, more);
+            self.plan.partitions = self.world.kafka.partitions.clone();
+            self.plan.settings.topics.iter_mut().filter(|spec| spec.name == topic).for_each(|spec| spec.partitions += more);
+            self.stats.grown += 1;
+        }
+        if let Some(times) = change.lateness_times {
+            self.raise_lateness(times);
+        }
+    }
+
+    /// What was too late may be accepted from now on: if nobody has read it yet, or if whoever did had no checkpoint after it.
+    fn raise_lateness(&mut self, times: i64) {
+        self.plan.max_lateness_ms *= times;
+        let max_lateness_ms = self.plan.max_lateness_ms;
+        trace!(self.world, "events may be {} hours late now", max_lateness_ms / HOUR_MS);
+        let mut task = (*self.plan.settings.task).clone();
+        task.max_lateness_ms = max_lateness_ms;
+        task.rules.max_lateness_ms = max_lateness_ms;
+        self.plan.settings.task = Arc::new(task);
+        let too_late = std::mem::take(&mut self.expected.too_late);
+        for (at, (index, late_ms)) in too_late {
+            if late_ms <= max_lateness_ms {
+                self.expected.rejected.remove(&at);
+                self.expected.accepted.insert(index);
+                self.expected.beyond.insert(index);
+                self.expected.event_of.insert(at.clone(), index);
+                self.expected.undecided.insert(at);
+            }
+        }
+        self.stats.raised += 1;
     }
 
     pub(super) fn freeze(&mut self, slot: usize) {
