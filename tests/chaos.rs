@@ -1,7 +1,7 @@
 //! Goal: whatever happens to processes, brokers, ClickHouse and the answers between them, at any number of instances: not one wrong number.
 //! Method: generated events flow at a steady rate into 12 partitions while, in an order drawn from a fixed seed, instances are killed,
 //! frozen for longer than the group waits, started and drained (1, 3, 2 of them), the broker and ClickHouse are killed and frozen, and
-//! answers of ClickHouse are lost after the request was carried out. At rest the audit recomputes every table, and the dead letters are
+//! answers of ClickHouse are lost after the request was carried out, its disk is filled up, and the wall clocks of instances jump. At rest the audit recomputes every table, and the dead letters are
 //! compared with the malformed records.
 //!
 //! The short form runs with the other tests. Longer ones:
@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use common::load::{Load, letters_must_be_the_malformed_records, options};
-use common::{Pipeline, Proxy, Stack, World};
+use common::{Clock, Pipeline, Proxy, SmallDisk, Stack, World};
 use onecode::generate::Options;
+use onecode_local::{ClickHouseOptions, KafkaOptions};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const PARTITIONS: u32 = 12;
@@ -42,11 +43,21 @@ enum Deed {
     KillClickHouse,
     FreezeClickHouse,
     LoseAnswers,
+    FillDisk,
+    JumpClock,
     Scale,
 }
 
+/// The wall clock of an instance is off by at most that.
+const CLOCK_OFF_MINUTES: usize = 180;
+/// ClickHouse's small disk, if one can be mounted: for the short form, and more for each minute beyond it.
+const DISK_MIB: u64 = 1_500;
+const DISK_MIB_A_MINUTE: u64 = 150;
+/// Tables that refuse inserts where no disk can be mounted.
+const FILLED: [&str; 5] = ["task_state", "customers", "customer_days", "activity_day", "scans"];
+
 /// One round, to be shuffled.
-const ROUND: [Deed; 12] = [
+const ROUND: [Deed; 14] = [
     Deed::KillInstance,
     Deed::KillInstance,
     Deed::KillInstance,
@@ -57,6 +68,8 @@ const ROUND: [Deed; 12] = [
     Deed::FreezeClickHouse,
     Deed::LoseAnswers,
     Deed::LoseAnswers,
+    Deed::FillDisk,
+    Deed::JumpClock,
     Deed::Scale,
     Deed::Scale,
 ];
@@ -78,6 +91,10 @@ impl Chance {
 struct Chaos<'world> {
     world: &'world World<'world>,
     proxy: &'world Proxy,
+    /// Where ClickHouse has its data, if a small disk could be mounted.
+    disk: Option<&'world SmallDisk>,
+    /// By instance.
+    clocks: Vec<Clock>,
     chance: Chance,
     /// By number; `None`: not started at present.
     instances: Vec<Option<Pipeline>>,
@@ -91,7 +108,7 @@ impl Chaos<'_> {
     fn spawn(&mut self, instance: usize) -> Result<()> {
         // Static members keep their tasks over a restart, dynamic ones give them back.
         let arguments: &[&str] = if instance.is_multiple_of(2) { &[] } else { &["--dynamic"] };
-        let pipeline = self.world.spawn(instance, arguments)?;
+        let pipeline = self.world.spawn_with(instance, arguments, &self.clocks[instance].environment()?)?;
         self.instances[instance] = Some(pipeline);
         Ok(())
     }
@@ -140,9 +157,35 @@ impl Chaos<'_> {
                 stack.clickhouse.resume()?;
             }
             Deed::LoseAnswers => self.proxy.lose_answers(1 + self.chance.below(12)),
+            Deed::FillDisk => self.fill_disk()?,
+            Deed::JumpClock => {
+                let instance = self.any_instance();
+                let minutes = self.chance.below(2 * CLOCK_OFF_MINUTES) as i64 - CLOCK_OFF_MINUTES as i64;
+                self.clocks[instance].shift(minutes * 60_000)?;
+            }
             Deed::Scale => self.scale()?,
         }
         *self.done.entry(deed).or_default() += 1;
+        Ok(())
+    }
+
+    /// ClickHouse has no space for a while: on its small disk really, or else by a setting that makes it refuse inserts for that reason.
+    fn fill_disk(&mut self) -> Result<()> {
+        let pause = self.chance.between(3_000, 8_000);
+        if let Some(disk) = self.disk {
+            disk.fill()?;
+            sleep(pause);
+            return disk.free();
+        }
+        for change in [
+            "MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000",
+            "RESET SETTING min_free_disk_bytes_to_perform_insert",
+        ] {
+            for table in FILLED {
+                self.world.query(&format!("ALTER TABLE {table} {change}"))?;
+            }
+            sleep(pause);
+        }
         Ok(())
     }
 
@@ -215,7 +258,13 @@ fn minutes() -> Result<u64> {
 #[test]
 fn nothing_that_happens_to_instances_and_servers_makes_a_number_wrong() -> Result<()> {
     let events = minutes()? * 60 * u64::from(PER_SECOND);
-    let stack = Stack::own("chaos")?;
+    // Unmounted after the servers are gone.
+    let mut disk = None;
+    let stack = Stack::with("chaos", KafkaOptions::in_dir, |dir| {
+        disk = SmallDisk::mount(&dir.join("data"), DISK_MIB + (minutes().unwrap_or_default() * DISK_MIB_A_MINUTE)).unwrap_or_default();
+        ClickHouseOptions::in_dir(dir)
+    })?;
+    let disk_kind = if disk.is_some() { "a full tmpfs" } else { "a setting that refuses inserts for want of space" };
     let proxy = Proxy::start(&stack.clickhouse.url())?;
     let mut world = World::on(&stack, "chaos")?;
     world.set_text("clickhouse.url", proxy.url());
@@ -226,6 +275,8 @@ fn nothing_that_happens_to_instances_and_servers_makes_a_number_wrong() -> Resul
     let mut chaos = Chaos {
         world: &world,
         proxy: &proxy,
+        disk: disk.as_ref(),
+        clocks: (0..3).map(|instance| Clock::new(world.dir(), &instance.to_string())).collect::<Result<_>>()?,
         chance: Chance(0),
         instances: vec![None, None, None],
         sizes: SIZES.into_iter().cycle(),
@@ -244,6 +295,8 @@ fn nothing_that_happens_to_instances_and_servers_makes_a_number_wrong() -> Resul
     }
     proxy.lose_answers(0);
     load.finish()?;
+    let while_running = world.onecode_within(LONG_DEADLINE, &["audit", "--source", "log"])?;
+    ensure!(while_running.code == 0, "by the logs, while everything was still being read: {while_running}");
     chaos.settle()?;
     let settled_after = began.elapsed();
     for running in chaos.instances.iter().flatten() {
@@ -253,16 +306,20 @@ fn nothing_that_happens_to_instances_and_servers_makes_a_number_wrong() -> Resul
     let audit = world.onecode_within(LONG_DEADLINE, &["audit"])?;
     let verdict = audit.stdout.lines().last().unwrap_or_default();
     println!(
-        "chaos: {events} events, settled after {:.0} s: {} kills, {} zombies, {} outages, {} answers lost, {} changes of the number of instances, {} ends of instances thrown out or not yet running; {verdict}",
+        "chaos: {events} events, settled after {:.0} s: {} kills, {} zombies, {} outages, {} answers lost, {} times a full disk ({disk_kind}), {} jumps of a clock, {} changes of the number of instances, {} ends of instances thrown out or not yet running; {verdict}",
         settled_after.as_secs_f64(),
         chaos.count(&[Deed::KillInstance]),
         chaos.count(&[Deed::FreezeInstance]),
         chaos.count(&[Deed::KillBroker, Deed::FreezeBroker, Deed::KillClickHouse, Deed::FreezeClickHouse]),
         proxy.lost(),
+        chaos.count(&[Deed::FillDisk]),
+        chaos.count(&[Deed::JumpClock]),
         chaos.count(&[Deed::Scale]),
         chaos.excused,
     );
     ensure!(audit.code == 0 && verdict.starts_with("audit: 0 differences"), "{audit}");
+    let by_logs = world.onecode_within(LONG_DEADLINE, &["audit", "--source", "log", "--passes", "2"])?;
+    ensure!(by_logs.code == 0, "by the logs: {by_logs}");
     ensure!(proxy.lost() > 0, "no answer was lost");
     let letters = letters_must_be_the_malformed_records(&world)?;
     println!("chaos: {letters} malformed records, each among the dead letters, and nothing else");

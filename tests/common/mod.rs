@@ -11,6 +11,8 @@
 
 #![allow(dead_code, unused_imports, reason = "every test program uses a part of it")]
 
+pub mod clock;
+pub mod disk;
 pub mod events;
 pub mod facts;
 pub mod load;
@@ -22,6 +24,8 @@ pub mod world;
 
 use std::time::Duration;
 
+pub use clock::Clock;
+pub use disk::SmallDisk;
 pub use facts::Facts;
 pub use load::Load;
 pub use pipeline::{Finished, Pipeline};
