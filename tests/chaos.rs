@@ -9,6 +9,10 @@
 //! ```sh
 //! ONECODE_CHAOS_MINUTES=30 cargo test --release --workspace --test chaos -- --nocapture
 //! ```
+//!
+//! With `ONECODE_CHAOS_TMPFS=1`, as root, ClickHouse's data lies on a small tmpfs that is really filled up. Not by default: now and then
+//! ClickHouse itself does not start again after that, because it left the definition of a table empty that a refreshable view was just
+//! replacing.
 
 mod common;
 
@@ -57,7 +61,8 @@ const DISK_MIB_A_MINUTE: u64 = 150;
 const FILLED: [&str; 5] = ["task_state", "customers", "customer_days", "activity_day", "scans"];
 
 /// One round, to be shuffled.
-const ROUND: [Deed; 14] = [
+const ROUND: [Deed; 15] = [
+    Deed::KillInstance,
     Deed::KillInstance,
     Deed::KillInstance,
     Deed::KillInstance,
@@ -261,7 +266,9 @@ fn nothing_that_happens_to_instances_and_servers_makes_a_number_wrong() -> Resul
     // Unmounted after the servers are gone.
     let mut disk = None;
     let stack = Stack::with("chaos", KafkaOptions::in_dir, |dir| {
-        disk = SmallDisk::mount(&dir.join("data"), DISK_MIB + (minutes().unwrap_or_default() * DISK_MIB_A_MINUTE)).unwrap_or_default();
+        if std::env::var_os("ONECODE_CHAOS_TMPFS").is_some() {
+            disk = SmallDisk::mount(&dir.join("data"), DISK_MIB + (minutes().unwrap_or_default() * DISK_MIB_A_MINUTE)).unwrap_or_default();
+        }
         ClickHouseOptions::in_dir(dir)
     })?;
     let disk_kind = if disk.is_some() { "a full tmpfs" } else { "a setting that refuses inserts for want of space" };
