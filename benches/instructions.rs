@@ -54,7 +54,7 @@ fn inside(function: &str, count: u64, times: u32) -> Result<()> {
             }),
             "hear" => events::receive_all(&mut engine, &said),
             "rows" => drop(black_box(events::rows_of(&mut engine))),
-            "checkpoint" => drop(black_box(events::cut_of(&mut engine))),
+            "checkpoint" => drop(black_box(events::cut_bytes_of(&mut engine))),
             other => bail!("no such function: {other}"),
         }
     }

@@ -92,7 +92,7 @@ fn checkpoint_rows(bencher: Bencher<'_, '_>) {
     let records = events::records(EVENTS, WireFormat::Protobuf);
     let events = events::events(&records, &Rules::default());
     let rows = events::cut_of(&mut events::engine_of(&events)).len();
-    bencher.counter(ItemsCount::new(rows)).with_inputs(|| events::engine_of(&events)).bench_local_refs(events::cut_of);
+    bencher.counter(ItemsCount::new(rows)).with_inputs(|| events::engine_of(&events)).bench_local_refs(events::cut_bytes_of);
 }
 
 #[divan::bench(sample_count = 20)]

@@ -20,7 +20,7 @@ fn rows_of(event: &Event<'_>, table: Table) -> RowBuffer {
     let mut rows = ArchiveRows::default();
     archive::push(event, &mut rows);
     assert_eq!(rows.rows(), 1);
-    let (_, buffer) = rows.take().into_iter().find(|(name, _)| *name == table).expect("an archive table");
+    let (_, buffer) = rows.take(|_| Vec::new()).into_iter().find(|(name, _)| *name == table).expect("an archive table");
     assert_eq!(buffer.rows(), 1);
     buffer
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use onecode::decode::{Format, RawRecord, Rules, decode};
-use onecode::engine::{Engine, ForgetRule, Settings, StateRow};
+use onecode::engine::{Engine, ForgetRule, Settings, StateRow, StateRows};
 use onecode::generate::{GeneratedRecord, Generator, Options, WireFormat};
 use onecode::model::{Calendar, Event, TimeZone, Version};
 use onecode::rows::ServingRows;
@@ -78,4 +78,23 @@ pub fn receive_all(engine: &mut Engine, said: &[Vec<u8>]) {
     for contribution in said {
         engine.receive(Version::new(1, 2), contribution).expect("a contribution of our own");
     }
+}
+
+/// Rows of a cut as bytes, one after the other, as a task writes them.
+#[derive(Default)]
+pub struct CutBytes(pub Vec<u8>);
+
+impl StateRows for CutBytes {
+    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], deleted: bool) {
+        self.0.extend_from_slice(&[kind, u8::from(deleted)]);
+        self.0.extend_from_slice(key);
+        self.0.extend_from_slice(payload);
+    }
+}
+
+/// What a checkpoint of it writes, as bytes.
+pub fn cut_bytes_of(engine: &mut Engine) -> CutBytes {
+    let mut bytes = CutBytes::default();
+    engine.cut(&mut bytes);
+    bytes
 }

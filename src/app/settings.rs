@@ -9,8 +9,8 @@ use crate::kafka::{Cluster, EXCHANGE_RETENTION};
 use crate::task::{LogRole, RejectLimits, TaskSettings};
 use crate::worker::{Switches, WorkerSettings};
 
-/// While a worker is behind it serves this many times less often.
-const BEHIND_FACTOR: i64 = 5;
+/// While a worker is behind it serves this many times less often: changes of a key coalesce, and ClickHouse merges fewer and larger parts.
+const BEHIND_FACTOR: i64 = 10;
 /// Keys of a task that one piece of forgetting looks at, once a second: a few milliseconds for all tasks of a worker, and 40 million
 /// keys in the six hours of a pass.
 const SWEEP_KEYS: usize = 2_000;

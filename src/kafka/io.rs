@@ -6,6 +6,7 @@ use super::dying::DiesAt;
 use super::native::{Consumer, NativeError, OffsetAndMetadata};
 use super::producer::ExchangeProducer;
 use crate::model::{Offset, TopicPartition};
+use crate::rows::Table;
 use crate::store::StoreClient;
 use crate::task::{DeadLetter, Record};
 use crate::worker::{Boundary, Claim, Commit, Committed, InFlight, Io, LogError, LogRange, StoreRequest, Ticket};
@@ -70,6 +71,10 @@ impl Io for KafkaIo {
 
     fn store(&mut self, request: StoreRequest) {
         self.store.send(request);
+    }
+
+    fn spare(&mut self, table: Table) -> Vec<u8> {
+        self.store.spare(table)
     }
 
     fn cross(&mut self, boundary: Boundary) {

@@ -253,7 +253,7 @@ impl Mover {
         }
         let mut moved = Moved { rows: 0, cells: cells.changed_hands };
         self.empty_cells(sources, Version::new(generation, plan.sequence - 1)).await?;
-        for (table, rows) in cells.serving_rows(at).take() {
+        for (table, rows) in cells.serving_rows(at).take(|_| Vec::new()) {
             self.insert(table.name(), table.columns(), rows).await?;
         }
         for ((task, kind, key), cell) in cells.by_place {

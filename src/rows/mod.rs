@@ -11,9 +11,6 @@ pub use archive::ArchiveRows;
 pub use serving::ServingRows;
 pub use table::Table;
 
-/// Room that is kept ready for the next rows of a table.
-const MOST_RESERVED_BYTES: usize = 1 << 24;
-
 /// Rows of one table, encoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowBuffer {
@@ -27,11 +24,10 @@ impl RowBuffer {
         RowBuffer { bytes: Vec::with_capacity(bytes), rows: 0 }
     }
 
-    /// Gives the rows away, and is empty afterwards, with room for as many bytes again: what grows from nothing is copied as often as it
-    /// doubles.
-    pub fn take(&mut self) -> RowBuffer {
-        let next = RowBuffer::with_capacity(self.bytes.len().min(MOST_RESERVED_BYTES));
-        std::mem::replace(self, next)
+    /// Gives the rows away, and is empty afterwards, over memory that was used before.
+    fn take(&mut self, mut spare: Vec<u8>) -> RowBuffer {
+        spare.clear();
+        std::mem::replace(self, RowBuffer { bytes: spare, rows: 0 })
     }
 
     /// Number of complete rows.

@@ -35,8 +35,9 @@ impl ServingRows {
         ]
     }
 
-    /// Gives the tables that have rows away, and is empty afterwards.
-    pub fn take(&mut self) -> Vec<(Table, RowBuffer)> {
+    /// Gives the tables that have rows away, and is empty afterwards. `spare` gives each of them memory for its next rows, used before or
+    /// empty.
+    pub fn take(&mut self, mut spare: impl FnMut(Table) -> Vec<u8>) -> Vec<(Table, RowBuffer)> {
         let buffers = [
             (Table::Customers, &mut self.customers),
             (Table::CustomerDays, &mut self.customer_days),
@@ -48,7 +49,7 @@ impl ServingRows {
             (Table::Shares, &mut self.shares),
             (Table::ShareCascades, &mut self.share_cascades),
         ];
-        buffers.into_iter().filter(|(_, rows)| !rows.is_empty()).map(|(table, rows)| (table, rows.take())).collect()
+        buffers.into_iter().filter(|(_, rows)| !rows.is_empty()).map(|(table, rows)| (table, rows.take(spare(table)))).collect()
     }
 
     /// Number of rows in all tables.

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::attempt::{Attempts, Server};
-use super::native::Layout;
+use super::native::{self, Layout};
+use super::spares::Spares;
 use crate::rows::Table;
 use crate::telemetry::events;
 use crate::worker::StoreReply;
@@ -18,7 +19,7 @@ use crate::worker::StoreReply;
 pub(super) struct Chunk {
     pub batch: u64,
     pub rows: usize,
-    pub bytes: Bytes,
+    pub bytes: Vec<u8>,
     pub reply: Sender<StoreReply>,
 }
 
@@ -27,10 +28,10 @@ const GATHER: Duration = Duration::from_millis(30);
 
 /// Takes chunks of one table as they come, and inserts them together. Never gives up: an outage of any length is waited out,
 /// and the workers stop fetching meanwhile.
-pub(super) async fn insert_chunks(server: Arc<Server>, table: Table, mut chunks: UnboundedReceiver<Chunk>) {
+pub(super) async fn insert_chunks(server: Arc<Server>, spares: Arc<Spares>, table: Table, mut chunks: UnboundedReceiver<Chunk>) {
     let layout = Layout::of(table);
     let [in_rows, in_columns] = ["RowBinary", "Native"].map(|format| statement(table.name(), table.columns(), format));
-    let mut carried = None;
+    let (mut carried, mut spare_columns) = (None, Vec::new());
     loop {
         let first = match carried.take() {
             Some(chunk) => chunk,
@@ -53,15 +54,18 @@ pub(super) async fn insert_chunks(server: Arc<Server>, table: Table, mut chunks:
             group.push(chunk);
         }
         let began = Instant::now();
-        let block = layout.as_ref().and_then(|layout| layout.block(group.iter().map(|chunk| &*chunk.bytes), rows));
+        let rows_of_all = || group.iter().map(|chunk| &*chunk.bytes);
+        let block = layout.as_ref().and_then(|layout| layout.block(rows_of_all(), rows, &mut spare_columns));
+        let buffers = group.iter_mut().map(|chunk| std::mem::take(&mut chunk.bytes));
         let (statement, parts) = match block {
             Some(block) => {
-                group.iter_mut().for_each(|chunk| chunk.bytes = Bytes::new());
-                (&in_columns, vec![Bytes::from(block)])
+                buffers.for_each(|buffer| spares.put(table, buffer));
+                (&in_columns, block)
             }
-            None => (&in_rows, group.iter().map(|chunk| chunk.bytes.clone()).collect()),
+            None => (&in_rows, buffers.map(Bytes::from).collect()),
         };
         let outcome = server.insert_until_done(statement, &parts, table.name(), Attempts::default()).await;
+        spare_columns = native::reclaim(parts);
         match outcome {
             Ok(()) => {
                 events::inserted(table.name(), rows, began.elapsed());

@@ -7,13 +7,13 @@ pub mod admin;
 mod attempt;
 mod insert;
 mod native;
+mod spares;
 mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -24,12 +24,14 @@ use crate::worker::{StoreReply, StoreRequest};
 pub use admin::{Admin, AdminError, identifier, literal};
 use attempt::Server;
 use insert::{Chunk, answer, insert_chunks};
+use spares::Spares;
 
 /// ClickHouse as the workers of a process share it.
 #[derive(Debug)]
 pub struct Store {
     server: Arc<Server>,
     queues: BTreeMap<Table, UnboundedSender<Chunk>>,
+    spares: Arc<Spares>,
     runtime: Handle,
 }
 
@@ -37,15 +39,16 @@ impl Store {
     /// Starts the queues on a runtime. `optional_settings` are server settings that exist only in some versions.
     pub fn start(config: &Config, status: Arc<Status>, runtime: Handle, optional_settings: &[(&str, &str)]) -> Arc<Self> {
         let server = Arc::new(Server::new(config, status, optional_settings));
+        let spares = Arc::new(Spares::new(config.pipeline.workers));
         let queues = Table::ALL
             .into_iter()
             .map(|table| {
                 let (sender, receiver) = unbounded_channel();
-                runtime.spawn(insert_chunks(server.clone(), table, receiver));
+                runtime.spawn(insert_chunks(server.clone(), spares.clone(), table, receiver));
                 (table, sender)
             })
             .collect();
-        Arc::new(Store { server, queues, runtime })
+        Arc::new(Store { server, queues, spares, runtime })
     }
 
     /// A worker's own way to it, and where its answers come.
@@ -63,11 +66,16 @@ pub struct StoreClient {
 }
 
 impl StoreClient {
+    /// Memory that earlier rows of a table had.
+    pub fn spare(&self, table: Table) -> Vec<u8> {
+        self.store.spares.take(table)
+    }
+
     /// Hands over a request; the answer comes through the channel.
     pub fn send(&self, request: StoreRequest) {
         match request {
             StoreRequest::Insert { table, batch, rows } => {
-                let chunk = Chunk { batch, rows: rows.rows(), bytes: Bytes::from(rows.into_bytes()), reply: self.replies.clone() };
+                let chunk = Chunk { batch, rows: rows.rows(), bytes: rows.into_bytes(), reply: self.replies.clone() };
                 let queued = self.store.queues.get(&table).is_some_and(|queue| queue.send(chunk).is_ok());
                 if !queued {
                     answer(&self.replies, StoreReply::Refused { error: format!("the queue of table `{}` has ended", table.name()) });

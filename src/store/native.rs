@@ -2,9 +2,13 @@
 //!
 //! Reading a row column by column is most of what an insert costs the server; a block in Native costs it a third. Types come from the
 //! schema as it is shipped; `LowCardinality` is sent plain, which costs the server no more. Promises one block whatever the number of
-//! buffers, and the same bytes for the same rows. What it does not know, a type or a broken row, is `None`: then rows are sent.
+//! buffers, and the same bytes for the same rows. What it does not know, a type or a broken row, is `None`: then rows are sent. The columns
+//! are sent as they lie, and their memory is used again.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+use bytes::Bytes;
+
+use super::spares::MOST_KEPT_BYTES;
 use crate::migrate::schema::tables;
 use crate::rows::Table;
 
@@ -41,9 +45,13 @@ impl Layout {
         table.columns().iter().map(column).collect::<Option<Vec<Column>>>().map(Layout)
     }
 
-    /// One block of all rows of the buffers.
-    pub fn block<'a>(&self, buffers: impl Iterator<Item = &'a [u8]>, rows: usize) -> Option<Vec<u8>> {
-        let mut gathered: Vec<Gathered> = self.0.iter().map(|column| Gathered::new(column, rows)).collect();
+    /// One block of all rows of the buffers, in parts, one after the other. `spare` is what [`reclaim`] gave of an earlier block.
+    pub fn block<'a>(&self, buffers: impl Iterator<Item = &'a [u8]>, rows: usize, spare: &mut Vec<Vec<u8>>) -> Option<Vec<Bytes>> {
+        let mut memory = std::mem::take(spare).into_iter();
+        let mut next = || memory.next().unwrap_or_default();
+        let mut head = next();
+        let mut gathered: Vec<Gathered> =
+            self.0.iter().map(|_| Gathered { head: next(), ends: next(), elements: 0, bytes: next() }).collect();
         let mut found = 0;
         for buffer in buffers {
             let mut rest = buffer;
@@ -54,28 +62,30 @@ impl Layout {
                 found += 1;
             }
         }
-        (found == rows).then(|| self.written(&gathered, rows))
-    }
-
-    fn written(&self, gathered: &[Gathered], rows: usize) -> Vec<u8> {
-        let bytes: usize = gathered.iter().map(|values| values.ends.len() + values.bytes.len()).sum();
-        let mut block = Vec::with_capacity(bytes + 64 * self.0.len());
-        push_varint(&mut block, self.0.len());
-        push_varint(&mut block, rows);
-        for (column, values) in self.0.iter().zip(gathered) {
-            for text in [column.name, column.kind] {
-                push_varint(&mut block, text.len());
-                block.extend_from_slice(text.as_bytes());
-            }
-            block.extend_from_slice(&values.ends);
-            block.extend_from_slice(&values.bytes);
+        if found != rows {
+            return None;
         }
-        block
+        push_varint(&mut head, self.0.len());
+        push_varint(&mut head, rows);
+        let columns = self.0.iter().zip(gathered).flat_map(|(column, values)| values.into_parts(column));
+        Some(std::iter::once(head).chain(columns).map(Bytes::from).collect())
     }
+}
+
+/// The memory of a block that was sent, empty, for the next one.
+pub(super) fn reclaim(parts: Vec<Bytes>) -> Vec<Vec<u8>> {
+    let memory_of = |part: Bytes| {
+        let mut memory = if part.is_unique() && part.len() <= MOST_KEPT_BYTES { Vec::from(part) } else { Vec::new() };
+        memory.clear();
+        memory
+    };
+    parts.into_iter().map(memory_of).collect()
 }
 
 /// The values of a column so far.
 struct Gathered {
+    /// The column's name and type, at last.
+    head: Vec<u8>,
     /// Of an array: where each row's elements end, as counted from the first row's.
     ends: Vec<u8>,
     elements: u64,
@@ -83,13 +93,12 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn new(column: &Column, rows: usize) -> Self {
-        let width = match column.shape {
-            Shape::Fixed(width) => width,
-            Shape::Text => 16,
-        };
-        let ends = if column.is_array { Vec::with_capacity(rows * size_of::<u64>()) } else { Vec::new() };
-        Gathered { ends, elements: 0, bytes: Vec::with_capacity(rows * width) }
+    fn into_parts(mut self, column: &Column) -> [Vec<u8>; 3] {
+        for text in [column.name, column.kind] {
+            push_varint(&mut self.head, text.len());
+            self.head.extend_from_slice(text.as_bytes());
+        }
+        [self.head, self.ends, self.bytes]
     }
 
     /// Takes the value of a row off the front, and gives what follows it.
@@ -194,7 +203,8 @@ mod tests {
         buffers[1].push(|out| {
             out.string("").i64(8).length(1).string("r");
         });
-        let block = layout.block(buffers.iter().map(RowBuffer::bytes), 3).expect("rows");
+        let mut spare = Vec::new();
+        let parts = layout.block(buffers.iter().map(RowBuffer::bytes), 3, &mut spare).expect("rows");
         let mut expected = vec![3, 3];
         expected.extend_from_slice(b"\x04name\x06String\x01a\xac\x02");
         expected.extend_from_slice(long.as_bytes());
@@ -203,14 +213,17 @@ mod tests {
         expected.extend_from_slice(b"\x05parts\x0dArray(String)");
         expected.extend([2_u64, 2, 3].into_iter().flat_map(u64::to_le_bytes));
         expected.extend_from_slice(b"\x01p\x02qq\x01r");
-        assert_eq!(block, expected);
+        assert_eq!(parts.concat(), expected);
+        spare = reclaim(parts);
+        assert!(spare.iter().any(|memory| memory.capacity() >= 300) && spare.iter().all(Vec::is_empty));
+        assert_eq!(layout.block(buffers.iter().map(RowBuffer::bytes), 3, &mut spare).expect("rows").concat(), expected, "over used memory");
     }
 
     #[test]
     fn what_is_not_understood_is_left_to_rows() {
         assert!(column_of("map", "Map(String, UInt64)").is_none());
         let layout = Layout(vec![column_of("name", "String").expect("text")]);
-        assert_eq!(layout.block([b"\x05cut".as_slice()].into_iter(), 1), None);
-        assert_eq!(layout.block([b"\x01a\x01b".as_slice()].into_iter(), 1), None, "another number of rows");
+        assert_eq!(layout.block([b"\x05cut".as_slice()].into_iter(), 1, &mut Vec::new()), None);
+        assert_eq!(layout.block([b"\x01a\x01b".as_slice()].into_iter(), 1, &mut Vec::new()), None, "another number of rows");
     }
 }

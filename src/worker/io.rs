@@ -199,6 +199,10 @@ pub trait Io {
     fn produce_dead_letter(&mut self, ticket: Ticket, letter: &DeadLetter<'_>);
     /// Hands work to ClickHouse's shell; the answer comes as a [`StoreReply`].
     fn store(&mut self, request: StoreRequest);
+    /// Memory for the next rows of a table, which earlier rows of it had; empty if there is none.
+    fn spare(&mut self, _table: Table) -> Vec<u8> {
+        Vec::new()
+    }
     /// A boundary between two steps is crossed. Nothing happens there but in tests.
     fn cross(&mut self, _boundary: Boundary) {}
     /// Produced messages that are not acknowledged yet, and their bytes.
