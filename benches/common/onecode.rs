@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use onecode::engine::StateKind;
 use onecode_local::ports::Port;
 
 use super::servers::Servers;
@@ -26,7 +27,7 @@ pub struct Pipeline {
 }
 
 /// What one run took.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Run {
     pub elapsed: Duration,
     pub process_cpu_s: f64,
@@ -38,6 +39,8 @@ pub struct Run {
     pub state_bytes: u64,
     pub customers: u64,
     pub state_keys: u64,
+    /// Keys of each kind for each customer.
+    pub state_keys_by_kind: Vec<(&'static str, f64)>,
 }
 
 impl Pipeline {
@@ -88,6 +91,8 @@ impl Pipeline {
         let (peak_rss_bytes, metrics) = watched?;
         ensure!(ended_well, "onecode run did not end well");
         servers.wait_for_merges()?;
+        let keys_of = |kind: &str| sum_of(&metrics, "onecode_state_keys", &format!("kind=\"{kind}\""));
+        let customers = keys_of("customer");
         Ok(Run {
             elapsed,
             process_cpu_s: process_cpu_s?,
@@ -95,8 +100,9 @@ impl Pipeline {
             peak_rss_bytes,
             clickhouse_peak_rss_bytes: peak_rss(servers)?,
             state_bytes: sum_of(&metrics, "onecode_state_bytes", "") as u64,
-            customers: sum_of(&metrics, "onecode_state_keys", "kind=\"customer\"") as u64,
+            customers: customers as u64,
             state_keys: sum_of(&metrics, "onecode_state_keys", "") as u64,
+            state_keys_by_kind: StateKind::ALL.map(|kind| (kind.name(), keys_of(kind.name()) / customers.max(1.0))).to_vec(),
         })
     }
 

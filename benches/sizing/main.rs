@@ -1,8 +1,9 @@
 //! How the cost of `onecode run` grows: with workers, customers, partitions, and the shares of misrouted events and referred customers.
 //!
 //! `cargo bench --profile dist --bench sizing` changes one thing at a time around a common middle, each in topics and a database of its own,
-//! and prints a line each. `-- --freshness` instead finds the highest sustained rate, produces at half of it, and prints how long events
-//! take to their rows; then it restarts the pipeline and prints how long the takeover took. Needs real servers, and brings them.
+//! and prints a line each, with the kinds of state rows of the middle. `-- --freshness` instead finds the highest sustained rate, produces at half
+//! of it, and prints how long events take to their rows; then it restarts the pipeline and prints how long the takeover took. `-- --restore`
+//! restarts over one task with a million customers. Needs real servers, and brings them.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -23,12 +24,15 @@ struct Arguments {
     /// Workers in the middle
     #[arg(long, default_value_t = 2)]
     workers: u32,
-    /// Also 10,000,000 customers and 256 partitions: needs 16 GiB of memory, and time
+    /// 10,000,000 customers alone, with two events each: needs 16 GiB of memory, and a quarter of an hour
     #[arg(long)]
     large: bool,
     /// Measure freshness at half of the highest rate, and a takeover
     #[arg(long)]
     freshness: bool,
+    /// Measure a restart over one task with 1,000,000 customers
+    #[arg(long)]
+    restore: bool,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -42,13 +46,23 @@ fn main() -> Result<()> {
     if arguments.freshness {
         return freshness::measure(&servers, arguments.load, arguments.workers);
     }
+    if arguments.restore {
+        return freshness::measure_restore(&servers);
+    }
     println!(
         "{:<26} {:>9} {:>9} {:>9} {:>10} {:>8} {:>9} {:>9} {:>11} {:>9}",
         "changed", "events", "events/s", "process", "clickhouse", "broker", "customers", "peak MiB", "B/customer", "keys/cust."
     );
+    let mut kinds = Vec::new();
     for (number, (what, load, workers)) in cases(&arguments).into_iter().enumerate() {
         let run = run_once(&servers, &format!("sizing_{number}"), load, workers)?;
         print(&what, load.events, &run);
+        if number == 0 {
+            kinds = run.state_keys_by_kind;
+        }
+    }
+    for (kind, keys) in kinds {
+        println!("{kind:<26} {keys:.3} state rows a customer, when nothing was changed");
     }
     Ok(())
 }
@@ -56,19 +70,16 @@ fn main() -> Result<()> {
 /// One thing changed at a time.
 fn cases(arguments: &Arguments) -> Vec<(String, Load, u32)> {
     let (middle, workers) = (arguments.load, arguments.workers);
-    let mut cases = vec![("nothing".to_owned(), middle, workers), ("1 worker".to_owned(), middle, 1)];
-    let mut customers = vec![100_000, 1_000_000];
-    let mut partitions = vec![64];
     if arguments.large {
-        customers.push(10_000_000);
-        partitions.push(256);
+        return vec![("10000000 customers".to_owned(), Load { customers: 10_000_000, events: 20_000_000, ..middle }, workers)];
     }
-    for customers in customers {
+    let mut cases = vec![("nothing".to_owned(), middle, workers), ("1 worker".to_owned(), middle, 1)];
+    for customers in [100_000, 1_000_000] {
         // As many events a customer as in the middle, so that the state is what grows.
         let events = middle.events * u64::from(customers) / u64::from(middle.customers);
         cases.push((format!("{customers} customers"), Load { customers, events, ..middle }, workers));
     }
-    for partitions in partitions {
+    for partitions in [64, 256] {
         cases.push((format!("{partitions} partitions"), Load { partitions, ..middle }, workers));
     }
     for misrouted in [0.0, 0.5] {
