@@ -38,7 +38,8 @@ pub fn measure(servers: &Servers, load: Load, workers: u32) -> Result<()> {
 
 /// A task with a million customers: how long it takes until it goes on.
 pub fn measure_restore(servers: &Servers) -> Result<()> {
-    let load = Load { events: 2_000_000, customers: 1_000_000, partitions: 1, misrouted: 0.0, referred: 0.6 };
+    // Little more than half of the generator's customers do something with two events each.
+    let load = Load { events: 3_600_000, customers: 1_800_000, partitions: 1, misrouted: 0.0, referred: 0.6 };
     let topics = ["scans", "purchases", "shares"].map(|topic| format!("restored.{topic}"));
     let pipeline = Pipeline::prepare(servers, "restored", topics.clone(), load.partitions, 1)?;
     let [scans, purchases, shares] = &topics;
