@@ -132,6 +132,22 @@ fn a_table_of_state_that_was_emptied_is_refused_and_no_first_start() {
     assert!(refusal.contains("the table was emptied"), "{refusal}");
 }
 
+/// Its partitions would belong to other tasks, whose state does not know how far they were read.
+#[test]
+fn a_topic_that_shares_the_tasks_partitions_and_grows_is_refused() {
+    let mut seen = 0;
+    for seed in 0..20 {
+        let mut run = stopped(seed);
+        let tasks = run.plan.tasks;
+        let Some(topic) = ["scans", "purchases", "shares"].into_iter().find(|topic| run.plan.partitions[*topic] == tasks) else { continue };
+        run.grow(topic, 1);
+        let refusal = refusal(&mut run);
+        assert!(refusal.contains("as its own") && refusal.contains("onecode rescale"), "seed {seed}: {refusal}");
+        seen += 1;
+    }
+    assert!(seen > 0, "no topic shares the tasks' partitions");
+}
+
 /// Workers begin at the end of a new topic. Where that was must outlive the first of them, or its successor would skip what came since.
 #[test]
 fn the_start_in_a_new_topic_is_durable_before_the_first_record_is_read() {

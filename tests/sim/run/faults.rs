@@ -67,15 +67,21 @@ impl Run {
         // A topic whose partitions are the tasks' own needs `onecode rescale`: that is refused, and tested apart.
         let tasks = self.plan.tasks;
         if let Some((topic, more)) = change.grows.filter(|(topic, _)| self.plan.partitions[*topic] != tasks) {
-            trace!(self.world, "{topic} gets {more} more partitions");
-            self.world.kafka.grow(topic, more);
-            self.plan.partitions = self.world.kafka.partitions.clone();
-            self.plan.settings.topics.iter_mut().filter(|spec| spec.name == topic).for_each(|spec| spec.partitions += more);
-            self.stats.grown += 1;
+            self.grow(topic, more);
         }
         if let Some(times) = change.lateness_times {
             self.raise_lateness(times);
         }
+    }
+
+    /// An input topic gets more partitions, and whoever starts from now on knows it.
+    pub fn grow(&mut self, topic: &str, more: u32) {
+        trace!(self.world, "{topic} gets {more} more partitions");
+        self.world.kafka.group.lose_members();
+        self.world.kafka.grow(topic, more);
+        self.plan.partitions = self.world.kafka.partitions.clone();
+        self.plan.settings.topics.iter_mut().filter(|spec| spec.name == topic).for_each(|spec| spec.partitions += more);
+        self.stats.grown += 1;
     }
 
     /// What was too late may be accepted from now on: if nobody has read it yet, or if whoever did had no checkpoint after it.
