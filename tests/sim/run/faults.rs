@@ -67,7 +67,9 @@ impl Run {
         // A topic whose partitions are the tasks' own needs `onecode rescale`: that is refused, and tested apart.
         let tasks = self.plan.tasks;
         if let Some((topic, more)) = change.grows.filter(|(topic, _)| self.plan.partitions[*topic] != tasks) {
-            self.grow(topic, more);
+            // Nor may it come to share them: the tasks would read it from its start, and a gap that a relay-only task left would stay open.
+            let comes_to_share = self.plan.partitions[topic] + more == tasks;
+            self.grow(topic, more + u32::from(comes_to_share));
         }
         if let Some(times) = change.lateness_times {
             self.raise_lateness(times);
