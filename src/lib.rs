@@ -21,12 +21,13 @@
 //! | [`fit`] | yes | models of purchase by maximum likelihood |
 //! | [`task`] | yes | life of a task: takeover, cut, checkpoint, relays, positions |
 //! | [`worker`] | shell-agnostic | drives the tasks of one consumer; runs over Kafka or in the simulator |
-//! | [`kafka`], [`store`] | no | the shells: consumer, producer, inserts |
+//! | [`kafka`], [`store`], [`cold`] | no | the shells: consumer, producer, inserts, cold state on the local disk |
 //! | [`rescale`] | its plan | another number of tasks, while the pipeline is stopped |
 //! | [`config`], [`telemetry`], [`commands`], [`migrate`], [`audit`], [`generate`] | no | around it |
 
 pub mod app;
 pub mod audit;
+pub mod cold;
 pub mod commands;
 pub mod config;
 pub mod decode;

@@ -223,6 +223,8 @@ impl Drive {
             dead_letters,
             refused_relays,
             fenced,
+            evicted,
+            loaded,
             checkpoint_ms,
             takeover_ms,
             mut served,
@@ -238,6 +240,7 @@ impl Drive {
         }
         self.metrics.relay_gaps(refused_relays);
         self.metrics.flush();
+        events::cold_groups(evicted, loaded);
         for _ in 0..fenced {
             events::fenced();
         }
@@ -324,6 +327,8 @@ fn task_status(task: &TaskView, ends: &Ends, now: Now, last_error: Option<&Strin
         checkpoint_age_ms: task.running.then(|| u64::try_from(task.checkpoint_age_ms).unwrap_or(0)),
         keys: task.keys.clone(),
         state_bytes: task.state_bytes as u64,
+        cold_keys: task.cold.keys as u64,
+        cold_bytes: task.cold.bytes,
         dirty_keys: task.dirty_keys,
         relay_gaps_open: task.relay_gaps,
         last_error: last_error.cloned(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunOptions;
+use crate::cold::ColdFiles;
 use crate::config::Config;
 use crate::kafka::{Cluster, EXCHANGE_RETENTION};
 use crate::task::{LogRole, RejectLimits, TaskSettings};
@@ -63,5 +64,7 @@ pub(super) fn worker_settings(config: &Config, cluster: &Cluster, options: RunOp
         calendar: config.calendar(),
         switches: Switches::default(),
         levels: config.limits.levels,
+        state_bytes: config.limits.state_bytes / workers,
+        cold: Arc::new(ColdFiles::new(config.pipeline.cold_dir.clone().unwrap_or_else(std::env::temp_dir), config.limits.cold_bytes)),
     }
 }

@@ -48,6 +48,7 @@ pub(super) const RANGES: &[Range] = &[
     range("limits.inserts_per_second", 1, 1_000),
     range("limits.retry_backoff_max_ms", 10, HOUR_MS),
     range("limits.state_bytes", 16 << 20, 4_096 * GIBIBYTE),
+    range("limits.cold_bytes", 0, 65_536 * GIBIBYTE),
     range("limits.parallel_takeovers", 1, 256),
     range("limits.produce_queue_records", 100, 10_000_000),
     range("limits.produce_queue_bytes", 1 << 20, 2 * GIBIBYTE),

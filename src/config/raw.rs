@@ -186,6 +186,7 @@ pub(super) struct RawPipeline {
     pub drain_deadline_ms: i64,
     pub takeover_serve_delay_ms: i64,
     pub relay_gap_limit_ms: i64,
+    pub cold_dir: String,
 }
 
 impl Default for RawPipeline {
@@ -205,6 +206,7 @@ impl Default for RawPipeline {
             drain_deadline_ms: 30_000,
             takeover_serve_delay_ms: 10_000,
             relay_gap_limit_ms: 600_000,
+            cold_dir: String::new(),
         }
     }
 }
@@ -237,6 +239,7 @@ pub(super) struct RawLimits {
     pub inserts_per_second: i64,
     pub retry_backoff_max_ms: i64,
     pub state_bytes: i64,
+    pub cold_bytes: i64,
     pub parallel_takeovers: i64,
     pub produce_queue_records: i64,
     pub produce_queue_bytes: i64,
@@ -257,6 +260,7 @@ impl Default for RawLimits {
             inserts_per_second: 20,
             retry_backoff_max_ms: 30_000,
             state_bytes: 4_294_967_296,
+            cold_bytes: 68_719_476_736,
             parallel_takeovers: 4,
             produce_queue_records: 100_000,
             produce_queue_bytes: 67_108_864,

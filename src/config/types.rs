@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Secret;
@@ -202,6 +203,8 @@ pub struct Pipeline {
     pub takeover_serve_delay: Duration,
     /// A relay gap that stays open longer stops the task.
     pub relay_gap_limit: Duration,
+    /// Folder for state that has gone cold; `None`: the system's folder for temporary files.
+    pub cold_dir: Option<PathBuf>,
 }
 
 /// Where a group without state starts to read its input topics.
@@ -247,8 +250,10 @@ pub struct Limits {
     pub inserts_per_second: u32,
     /// Longest pause between two attempts.
     pub retry_backoff_max: Duration,
-    /// State of the process in memory; above it a warning is logged.
+    /// State of the process in memory: what has gone cold leaves it for the local disk. Above it a warning is logged.
     pub state_bytes: usize,
+    /// Cold state of the process on the local disk; above it state stays in memory.
+    pub cold_bytes: u64,
     /// Tasks restored at the same time.
     pub parallel_takeovers: usize,
     /// Produced messages that wait for their acknowledgement, per worker.

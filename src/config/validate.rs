@@ -269,6 +269,7 @@ impl Checker<'_> {
             drain_deadline: milliseconds(raw.drain_deadline_ms),
             takeover_serve_delay: milliseconds(raw.takeover_serve_delay_ms),
             relay_gap_limit: milliseconds(raw.relay_gap_limit_ms),
+            cold_dir: (!raw.cold_dir.is_empty()).then(|| raw.cold_dir.clone().into()),
         }
     }
 
@@ -333,6 +334,7 @@ fn limits(raw: &RawLimits) -> Limits {
         inserts_per_second: raw.inserts_per_second as u32,
         retry_backoff_max: milliseconds(raw.retry_backoff_max_ms),
         state_bytes: raw.state_bytes as usize,
+        cold_bytes: raw.cold_bytes as u64,
         parallel_takeovers: raw.parallel_takeovers as usize,
         produce_queue_records: raw.produce_queue_records as usize,
         produce_queue_bytes: raw.produce_queue_bytes as usize,

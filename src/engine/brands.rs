@@ -37,6 +37,11 @@ impl Brands {
         number
     }
 
+    /// The number of a brand that has one.
+    pub(super) fn find(&self, name: &str) -> Option<BrandId> {
+        self.numbers.get(name).copied()
+    }
+
     pub(super) fn name(&self, brand: BrandId) -> &str {
         self.brands.get(brand.0 as usize).map_or("", |known| &known.name)
     }

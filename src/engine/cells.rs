@@ -5,6 +5,8 @@
 use std::hash::BuildHasher;
 use std::num::NonZeroU64;
 
+use hashbrown::HashSet;
+
 use super::brands::BrandId;
 use super::packed::KeptSums;
 use super::slab::{Slab, Slot, SlotIndex};
@@ -49,6 +51,8 @@ const TO_BE_CUT: u8 = 2;
 const FORGOTTEN: u8 = 4;
 /// A free place.
 const VACANT: u8 = 8;
+/// Was changed since the last search for cold ones.
+const TOUCHED: u8 = 16;
 
 impl Cell {
     fn new(key: CellKey) -> Self {
@@ -95,7 +99,7 @@ impl Cells {
         self.heap_bytes -= cell.sums.heap_bytes();
         cell.sums.write(&sums);
         self.heap_bytes += cell.sums.heap_bytes();
-        cell.flags &= !FORGOTTEN;
+        cell.flags = cell.flags & !FORGOTTEN | TOUCHED;
         self.mark(slot, TO_BE_SERVED | TO_BE_CUT);
     }
 
@@ -111,7 +115,7 @@ impl Cells {
         }
     }
 
-    fn find(&self, key: &CellKey) -> Option<Slot> {
+    pub(super) fn find(&self, key: &CellKey) -> Option<Slot> {
         self.index.find(self.hasher.hash_one(key), |slot| self.slab[slot].key == *key)
     }
 
@@ -187,6 +191,37 @@ impl Cells {
         Some(key)
     }
 
+    /// Takes about `most` cells out of memory, whole groups, and gives each to `visit`; groups of which a cell was changed since the last
+    /// call stay. Returns how many went. No cell may wait for anything.
+    pub(super) fn evict(&mut self, most: usize, group_of: impl Fn(&CellKey) -> u64, mut visit: impl FnMut(u64, &Cell)) -> usize {
+        debug_assert!(self.to_be_served.is_empty() && self.to_be_cut.is_empty(), "cells that wait for something");
+        let mut touched = HashSet::with_hasher(self.hasher.clone());
+        for slot in 0..self.slab.slots() {
+            let cell = &mut self.slab[slot];
+            if cell.flags & TOUCHED != 0 {
+                cell.flags &= !TOUCHED;
+                touched.insert(group_of(&cell.key));
+            }
+        }
+        let mut leaving = HashSet::with_hasher(self.hasher.clone());
+        let mut gone = 0;
+        for slot in 0..self.slab.slots() {
+            let cell = &self.slab[slot];
+            let group = group_of(&cell.key);
+            if cell.flags & VACANT != 0 || touched.contains(&group) || !(gone < most || leaving.contains(&group)) {
+                continue;
+            }
+            leaving.insert(group);
+            gone += 1;
+            visit(group, cell);
+            self.index.remove(self.hasher.hash_one(cell.key), slot);
+            self.heap_bytes -= cell.sums.heap_bytes();
+            let vacant = Cell { flags: VACANT, ..Cell::new(cell.key) };
+            self.slab.remove(slot, vacant);
+        }
+        gone
+    }
+
     pub(super) fn mark_all_for_serving(&mut self) {
         for slot in 0..self.slab.slots() {
             if self.slab[slot].flags & (VACANT | FORGOTTEN) == 0 {
@@ -201,6 +236,10 @@ impl Cells {
 
     pub(super) fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    pub(super) fn vacant_bytes(&self) -> usize {
+        self.slab.vacant_bytes()
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {

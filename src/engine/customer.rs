@@ -59,6 +59,10 @@ impl Customer {
     pub(super) const REFERRAL_TO_BE_SERVED: u8 = 4;
     /// Layers of its subtree wait to be served.
     pub(super) const SUBTREE_TO_BE_SERVED: u8 = 8;
+    /// Was looked at since the last search for cold ones.
+    pub(super) const TOUCHED: u8 = 16;
+    /// A free place.
+    pub(super) const VACANT: u8 = 32;
     /// Nobody named it as a sharer.
     pub(super) const NO_SHARER: Slot = Slot::MAX;
 

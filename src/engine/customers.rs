@@ -57,13 +57,26 @@ impl Customers {
         }
     }
 
-    pub(super) fn find_or_insert(&mut self, brand: BrandId, id: &str) -> Slot {
-        let hash = self.hasher.hash_one((brand, id));
+    /// What customers are found by, and cold ones told apart by.
+    pub(super) fn hash(&self, brand: BrandId, id: &str) -> u64 {
+        self.hasher.hash_one((brand, id))
+    }
+
+    pub(super) fn find(&self, brand: BrandId, id: &str) -> Option<Slot> {
+        self.find_hashed(self.hash(brand, id), brand, id)
+    }
+
+    fn find_hashed(&self, hash: u64, brand: BrandId, id: &str) -> Option<Slot> {
         let is_it = |slot| {
             let customer: &Customer = &self.slab[slot];
             customer.brand == brand && customer.names.id() == id
         };
-        if let Some(slot) = self.index.find(hash, is_it) {
+        self.index.find(hash, is_it)
+    }
+
+    pub(super) fn find_or_insert(&mut self, brand: BrandId, id: &str) -> Slot {
+        let hash = self.hash(brand, id);
+        if let Some(slot) = self.find_hashed(hash, brand, id) {
             return slot;
         }
         let customer = Customer::new(brand, id);
@@ -72,6 +85,34 @@ impl Customers {
         let Customers { slab, index, hasher, .. } = self;
         index.insert(hash, slot, |other| hasher.hash_one((slab[other].brand, slab[other].names.id())));
         slot
+    }
+
+    /// What groups of cells are told apart by.
+    pub(super) fn hash_cells(&self, group: (u8, BrandId, u32, u32)) -> u64 {
+        self.hasher.hash_one(group)
+    }
+
+    /// The clock comes by: whether the customer was touched since it last did.
+    pub(super) fn pass_over(&mut self, slot: Slot) -> bool {
+        let flags = &mut self.slab[slot].flags;
+        let was_touched = *flags & Customer::TOUCHED != 0;
+        *flags &= !Customer::TOUCHED;
+        was_touched
+    }
+
+    /// Takes a customer out of memory: nothing of it may wait for anything.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        let customer = &self.slab[slot];
+        debug_assert_eq!(customer.flags & !Customer::TOUCHED, 0, "a customer that waits for something");
+        self.index.remove(self.hasher.hash_one((customer.brand, customer.names.id())), slot);
+        self.heap_bytes -= customer.heap_bytes();
+        let vacant = Customer { flags: Customer::VACANT, ..Customer::new(customer.brand, "") };
+        self.slab.remove(slot, vacant);
+    }
+
+    /// Customers in memory, by slot.
+    pub(super) fn occupied(&self) -> impl Iterator<Item = (Slot, &Customer)> {
+        (0..self.slab.slots()).map(|slot| (slot, &self.slab[slot])).filter(|(_, customer)| customer.flags & Customer::VACANT == 0)
     }
 
     pub(super) fn get(&self, slot: Slot) -> &Customer {
@@ -125,7 +166,7 @@ impl Customers {
     pub(super) fn mark(&mut self, slot: Slot, marks: u8) {
         let customer = &mut self.slab[slot];
         let new_marks = marks & !customer.flags;
-        customer.flags |= marks;
+        customer.flags |= marks | Customer::TOUCHED;
         if new_marks & Customer::TO_BE_SERVED != 0 {
             self.to_be_served.push(slot);
         }
@@ -152,6 +193,9 @@ impl Customers {
 
     pub(super) fn mark_all_for_serving(&mut self) {
         for slot in 0..self.slab.slots() {
+            if self.slab[slot].flags & Customer::VACANT != 0 {
+                continue;
+            }
             self.mark(slot, Customer::TO_BE_SERVED);
             let days = self.slab[slot].history.mark_all();
             self.days_to_be_served.extend(days.into_iter().map(|day| (slot, day)));
@@ -191,6 +235,10 @@ impl Customers {
 
     pub(super) fn dirty_state(&self) -> usize {
         self.to_be_cut.len() + self.chunks_to_be_cut.len()
+    }
+
+    pub(super) fn vacant_bytes(&self) -> usize {
+        self.slab.vacant_bytes()
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {

@@ -58,7 +58,7 @@ pub enum RestoreError {
 /// A row under restoration: what its errors name.
 #[derive(Clone, Copy)]
 pub(super) struct Stored<'a> {
-    kind: StateKind,
+    pub(super) kind: StateKind,
     pub(super) key: &'a [u8],
     pub(super) payload: &'a [u8],
 }
@@ -98,7 +98,7 @@ impl Engine {
 
     /// Adds a row for every key that changed since the last cut. Each key at most once.
     pub fn cut(&mut self, rows: &mut dyn StateRows) {
-        let out = &mut Cutter { rows, key: Vec::new(), payload: Vec::new() };
+        let out = &mut Cutter { rows, bytes: RowBytes::default() };
         self.cut_chunks(out);
         self.cut_customers(out);
         let Engine { brands, symbols, minute_cells, day_cells, active_days, live, .. } = self;
@@ -112,14 +112,14 @@ impl Engine {
         let Engine { brands, customers, live, live_chunks, .. } = self;
         for (slot, number) in std::mem::take(&mut customers.chunks_to_be_cut) {
             let customer = customers.get(slot);
-            out.key(|key| key.text(brands.name(customer.brand)).text(customer.names.id()).number(number));
+            out.bytes.key(|key| key.text(brands.name(customer.brand)).text(customer.names.id()).number(number));
             customers.change(slot, |changed| {
                 let Some(chunk) = changed.ids.chunk_mut(number) else { return };
                 chunk.is_dirty = false;
                 let is_kept = !chunk.ids.is_empty();
                 *live_chunks -= usize::from(chunk.stored.is_some());
                 *live_chunks += usize::from(is_kept);
-                payload::encode_ids(&chunk.ids, out.payload());
+                payload::encode_ids(&chunk.ids, out.bytes.payload());
                 out.row(StateKind::MoreIds, is_kept, &mut chunk.stored, live);
             });
         }
@@ -130,8 +130,8 @@ impl Engine {
         for slot in std::mem::take(&mut customers.to_be_cut) {
             customers.change(slot, |customer| {
                 customer.flags &= !Customer::TO_BE_CUT;
-                out.key(|key| key.text(brands.name(customer.brand)).text(customer.names.id()));
-                payload::encode_customer(customer, graph.names(customer.link), symbols, out.payload());
+                out.bytes.key(|key| key.text(brands.name(customer.brand)).text(customer.names.id()));
+                payload::encode_customer(customer, graph.names(customer.link), symbols, out.bytes.payload());
                 out.row(StateKind::Customer, true, &mut customer.stored, live);
             });
         }
@@ -203,18 +203,16 @@ impl Engine {
     fn restore_cell(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
         let key = self.read_cell_key(stored).ok_or_else(|| stored.bad_key())?;
         let sums = payload::decode_sums(stored.payload).map_err(|source| stored.bad_payload(source))?;
-        let cells = match stored.kind {
-            StateKind::MinuteCell => &mut self.minute_cells,
-            StateKind::DayCell => &mut self.day_cells,
-            _ => &mut self.active_days,
-        };
-        if !cells.restore(key, &sums, stored.hash(), &mut self.live) {
+        let mut live = self.live;
+        let is_new = self.cells_mut(stored.kind).restore(key, &sums, stored.hash(), &mut live);
+        self.live = live;
+        if !is_new {
             return Err(stored.twice());
         }
         Ok(())
     }
 
-    fn read_cell_key(&mut self, stored: Stored<'_>) -> Option<CellKey> {
+    pub(super) fn read_cell_key(&mut self, stored: Stored<'_>) -> Option<CellKey> {
         let mut reader = KeyReader(stored.key);
         let brand = self.brands.intern(reader.text()?);
         let bucket = reader.number()?;
@@ -237,12 +235,12 @@ impl Engine {
 
 fn cut_cell(kind: StateKind, cell: &mut Cell, brands: &Brands, symbols: &Symbols, live: &mut Live, out: &mut Cutter<'_>) {
     let is_kept = !cell.is_forgotten();
-    out.key(|key| write_cell_key(key, kind, &cell.key, brands, symbols));
-    payload::encode_sums(&cell.sums(), out.payload());
+    out.bytes.key(|key| write_cell_key(key, kind, &cell.key, brands, symbols));
+    payload::encode_sums(&cell.sums(), out.bytes.payload());
     out.row(kind, is_kept, &mut cell.stored, live);
 }
 
-fn write_cell_key(writer: KeyWriter, kind: StateKind, key: &CellKey, brands: &Brands, symbols: &Symbols) -> KeyWriter {
+pub(super) fn write_cell_key(writer: KeyWriter, kind: StateKind, key: &CellKey, brands: &Brands, symbols: &Symbols) -> KeyWriter {
     let bucket = writer.text(brands.name(key.brand)).number(key.bucket);
     if kind == StateKind::ActiveDay {
         return bucket;
@@ -257,11 +255,17 @@ fn write_cell_key(writer: KeyWriter, kind: StateKind, key: &CellKey, brands: &Br
 /// Hands on row by row what a cut finds, out of two buffers that are used again for every row.
 pub(super) struct Cutter<'a> {
     rows: &'a mut dyn StateRows,
-    key: Vec<u8>,
-    payload: Vec<u8>,
+    pub(super) bytes: RowBytes,
 }
 
-impl Cutter<'_> {
+/// Key and payload of one row.
+#[derive(Debug, Default)]
+pub(super) struct RowBytes {
+    pub(super) key: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+}
+
+impl RowBytes {
     /// Writes the next row's key.
     pub(super) fn key(&mut self, write: impl FnOnce(KeyWriter) -> KeyWriter) {
         self.key = write(KeyWriter::over(std::mem::take(&mut self.key))).finish();
@@ -272,16 +276,19 @@ impl Cutter<'_> {
         self.payload.clear();
         &mut self.payload
     }
+}
 
+impl Cutter<'_> {
     /// The row of a key that changed: its payload, or its deletion if it was stored; nothing for a key that came and went between cuts.
     pub(super) fn row(&mut self, kind: StateKind, is_kept: bool, stored: &mut Option<std::num::NonZeroU64>, live: &mut Live) {
         let was_stored = stored.is_some();
+        let RowBytes { key, payload } = &mut self.bytes;
         if !is_kept {
-            self.payload.clear();
+            payload.clear();
         }
-        live.replace(stored, is_kept.then(|| row_hash(kind as u8, &self.key, &self.payload)));
+        live.replace(stored, is_kept.then(|| row_hash(kind as u8, key, payload)));
         if was_stored || is_kept {
-            self.rows.row(kind as u8, &self.key, &self.payload, !is_kept);
+            self.rows.row(kind as u8, key, payload, !is_kept);
         }
     }
 }

@@ -128,6 +128,24 @@ impl Ids {
         }
     }
 
+    /// About when the first of them may be forgotten, Unix milliseconds; `None` without any.
+    pub(super) fn oldest_ms(&self) -> Option<i64> {
+        let minute = match self {
+            Ids::Few(ids) => ids.iter().map(|id| id.minute).min(),
+            Ids::Many(many) => many.chunks.iter().filter(|chunk| !chunk.ids.is_empty()).map(|chunk| chunk.minute).min(),
+        };
+        minute.map(|minute| i64::from(minute) * MS_PER_MINUTE)
+    }
+
+    /// Numbers and contents of the chunks that hold anything.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (u32, &Chunk)> {
+        let chunks: &[Chunk] = match self {
+            Ids::Few(_) => &[],
+            Ids::Many(many) => &many.chunks,
+        };
+        (0_u32..).zip(chunks).filter(|(_, chunk)| !chunk.ids.is_empty())
+    }
+
     pub(super) fn chunk_mut(&mut self, number: u32) -> Option<&mut Chunk> {
         match self {
             Ids::Few(_) => None,

@@ -8,6 +8,7 @@
 
 mod brands;
 mod cells;
+mod cold;
 mod customer;
 mod customers;
 mod cut;
@@ -26,6 +27,7 @@ mod wire;
 
 use brands::{BrandId, Brands};
 use cells::{CellKey, Cells};
+use cold::Cold;
 use customer::{LastTimes, Place};
 use customers::{Customers, FirstEvent};
 use graph::{Graph, Link};
@@ -33,6 +35,7 @@ use ids::{RememberedId, Seen};
 use sweep::Sweep;
 use symbols::Symbols;
 
+pub use cold::{ColdCounts, ColdError, ColdGroup, Evicted};
 pub use cut::RestoreError;
 pub use graph::ContributionError;
 pub use kind::{Live, StateKind, StateRow, StateRows, row_hash};
@@ -127,6 +130,7 @@ pub struct Engine {
     day_cells: Cells,
     active_days: Cells,
     graph: Graph,
+    cold: Cold,
     horizon_ms: i64,
     /// No contribution that is still to come tells of an event before this.
     reach_ms: i64,
@@ -151,6 +155,7 @@ impl Engine {
             day_cells: Cells::new(),
             active_days: Cells::new(),
             graph: Graph::new(settings.levels, settings.mechanisms),
+            cold: Cold::default(),
             horizon_ms: 0,
             reach_ms: 0,
             sweep: Sweep::new(settings.forget),
@@ -168,6 +173,7 @@ impl Engine {
             return Applied::Rejected(self.too_old(event));
         }
         let brand = self.brands.intern(&event.brand);
+        debug_assert!(self.is_in_memory(event), "state of {} that is not in memory", event.customer_id);
         let slot = self.customers.find_or_insert(brand, &event.customer_id);
         match self.customers.remember(slot, RememberedId::of(event)) {
             Seen::Before if self.recognises_repeats => return Applied::Duplicate,
@@ -217,28 +223,47 @@ impl Engine {
         self.live
     }
 
-    /// Number of keys a kind.
+    /// Number of keys a kind, in memory or not.
     pub fn keys(&self) -> Keys {
         let [outbound_visits, inbound_visits, inbound_referrals, shares, child_shares] = self.graph.keys();
+        let with_cold = |kind: StateKind, in_memory: usize| in_memory + self.cold.keys(kind);
         Keys([
-            self.customers.len(),
+            with_cold(StateKind::Customer, self.customers.len()),
             self.live_chunks,
-            self.minute_cells.len(),
-            self.day_cells.len(),
+            with_cold(StateKind::MinuteCell, self.minute_cells.len()),
+            with_cold(StateKind::DayCell, self.day_cells.len()),
             self.active_days.len(),
-            outbound_visits,
-            inbound_visits,
-            inbound_referrals,
-            shares,
-            child_shares,
+            with_cold(StateKind::OutboundVisit, outbound_visits),
+            with_cold(StateKind::InboundVisit, inbound_visits),
+            with_cold(StateKind::InboundReferral, inbound_referrals),
+            with_cold(StateKind::Share, shares),
+            with_cold(StateKind::ChildShare, child_shares),
         ])
+    }
+
+    fn is_in_memory(&self, event: &Event<'_>) -> bool {
+        let mut missing = Vec::new();
+        self.missing_for_event(event, &mut missing);
+        missing.is_empty()
+    }
+
+    fn cells_mut(&mut self, kind: StateKind) -> &mut Cells {
+        match kind {
+            StateKind::MinuteCell => &mut self.minute_cells,
+            StateKind::DayCell => &mut self.day_cells,
+            _ => &mut self.active_days,
+        }
     }
 
     /// Bytes of memory, nearly: what the state has allocated, without the allocator's own overhead.
     pub fn state_bytes(&self) -> usize {
         let cells = [&self.minute_cells, &self.day_cells, &self.active_days];
         let cell_bytes: usize = cells.iter().map(|cells| cells.allocated_bytes()).sum();
-        self.customers.allocated_bytes() + self.graph.allocated_bytes() + cell_bytes + self.symbols.allocated_bytes()
+        self.customers.allocated_bytes()
+            + self.graph.allocated_bytes()
+            + cell_bytes
+            + self.symbols.allocated_bytes()
+            + self.cold.allocated_bytes()
     }
 
     /// Counts an event in its cells, and a new customer in those of its first event. `is_referred`: whether somebody brought the

@@ -66,6 +66,20 @@ impl<T> Slab<T> {
         self.slots() as usize - self.free.len()
     }
 
+    /// Bytes of places that are free: taken again before a new page is.
+    pub(super) fn vacant_bytes(&self) -> usize {
+        self.free.len() * size_of::<T>()
+    }
+
+    /// By slot, whether the place is free.
+    pub(super) fn vacancies(&self) -> Vec<bool> {
+        let mut is_vacant = vec![false; self.slots() as usize];
+        for slot in &self.free {
+            is_vacant[*slot as usize] = true;
+        }
+        is_vacant
+    }
+
     /// Bytes of the pages.
     pub(super) fn allocated_bytes(&self) -> usize {
         self.pages.len() * PAGE * size_of::<T>() + self.free.capacity() * size_of::<Slot>()

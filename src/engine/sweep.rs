@@ -5,6 +5,9 @@
 
 use super::brands::BrandId;
 use super::cells::{CellKey, Cells};
+use super::customer::Customer;
+use super::cut::Stored;
+use super::kind::StateKind;
 use super::slab::Slot;
 use super::{Engine, ForgetRule};
 use crate::model::{Day, TimeZone};
@@ -60,6 +63,7 @@ impl Engine {
             (self.sweep.limit_ms, self.sweep.cells_limit_ms) = (limit_ms, cells_limit_ms);
             self.sweep.next = Some((Part::Customers, 0));
             self.symbols.begin_pass();
+            self.cold.begin_pass(cells_limit_ms);
         }
         let mut looked_at = 0;
         while let Some((part, slot)) = self.sweep.next {
@@ -108,6 +112,23 @@ impl Engine {
         time_ms >= limit_ms.max(first_kept_day(self.brands.zone(brand), limit_ms).1)
     }
 
+    /// Forgets of a customer that is back in memory what the pass under way or the last one forgot of others.
+    pub(super) fn sweep_customer(&mut self, slot: Slot) {
+        while self.sweep_slot(Part::Customers, slot) {}
+    }
+
+    /// The same of a cell, by its state row's key.
+    pub(super) fn sweep_cell_of(&mut self, kind: StateKind, key: &[u8]) {
+        let Some(cell_key) = self.read_cell_key(Stored { kind, key, payload: &[] }) else { return };
+        let (part, slot) = match kind {
+            StateKind::MinuteCell => (Part::MinuteCells, self.minute_cells.find(&cell_key)),
+            _ => (Part::DayCells, self.day_cells.find(&cell_key)),
+        };
+        if let Some(slot) = slot {
+            self.sweep_slot(part, slot);
+        }
+    }
+
     /// Whether the slot is to be swept again.
     fn sweep_slot(&mut self, part: Part, slot: Slot) -> bool {
         let mut is_again = false;
@@ -117,6 +138,7 @@ impl Engine {
         let is_old_day = |limit_ms: i64| move |key: &CellKey| key.bucket < u32::from(first_kept_day(brands.zone(key.brand), limit_ms).0);
         let sweep_cell = |cells: &mut Cells, is_old: &dyn Fn(&CellKey) -> bool| cells.sweep(slot, is_old);
         let kept = match part {
+            Part::Customers if self.customers.get(slot).flags & Customer::VACANT != 0 => None,
             Part::Customers => {
                 let (first_kept, day_begin_ms) = first_kept_day(brands.zone(self.customers.get(slot).brand), limit_ms);
                 let cells_begin_ms = first_kept_day(brands.zone(self.customers.get(slot).brand), cells_limit_ms).1;

@@ -34,9 +34,9 @@ pub(super) async fn serve(server: Arc<Server>, request: StoreRequest, reply: Sen
             let outcome = write(&server, rows).await;
             answer(&reply, outcome.map_or_else(refused, |()| StoreReply::Written { run, epoch }));
         }
-        StoreRequest::Load { run, task, generation } => {
-            let outcome = until_done(&server, || load(&server, &task, generation)).await;
-            answer(&reply, outcome.map_or_else(refused, |rows| StoreReply::Loaded { run, rows }));
+        StoreRequest::Load { run, task, generation, after } => {
+            let outcome = until_done(&server, || load(&server, &task, generation, after.as_ref())).await;
+            answer(&reply, outcome.map_or_else(refused, |(rows, has_more)| StoreReply::Loaded { run, rows, has_more }));
         }
         StoreRequest::Drop { task, generations } => drop_generations(&server, &task, &generations).await,
         StoreRequest::Insert { .. } => {}
@@ -114,20 +114,50 @@ async fn write(server: &Server, rows: RowBuffer) -> Result<(), String> {
     Ok(())
 }
 
-async fn load(server: &Server, task: &TaskName, generation: u64) -> Result<Vec<u8>, clickhouse::error::Error> {
+/// Rows of one piece of a load.
+const ROWS_A_PIECE: usize = 200_000;
+/// A piece of a load ends when it is this large, bytes.
+const BYTES_A_PIECE: usize = 32 << 20;
+
+/// Reads the live rows behind `after`, by kind and key: whole rows of one piece, and whether there may be more.
+async fn load(
+    server: &Server,
+    task: &TaskName,
+    generation: u64,
+    after: Option<&(u8, Vec<u8>)>,
+) -> Result<(Vec<u8>, bool), clickhouse::error::Error> {
     let began = Instant::now();
+    let behind = after.map_or_else(String::new, |(kind, key)| format!(" AND (kind, key) > ({kind}, unhex('{}'))", hex(key)));
     let query = format!(
-        "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK} ORDER BY kind, key",
+        "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK}{behind} ORDER BY kind, key LIMIT {ROWS_A_PIECE}",
         StoredRows::COLUMNS,
         literal(task)
     );
     let mut cursor = server.client.0.query_raw(&query).fetch_bytes("RowBinary")?;
-    let mut rows = Vec::new();
+    let mut bytes = Vec::new();
+    let mut is_all = true;
     while let Some(piece) = cursor.next().await? {
-        rows.extend_from_slice(&piece);
+        bytes.extend_from_slice(&piece);
+        if bytes.len() >= BYTES_A_PIECE {
+            is_all = false;
+            break;
+        }
     }
-    tracing::debug!(%task, generation, bytes = rows.len(), elapsed = ?began.elapsed(), "state loaded");
-    Ok(rows)
+    let mut rows = StoredRows::new(&bytes);
+    let mut count = 0;
+    while rows.read().is_some() {
+        count += 1;
+    }
+    // A row that is cut short where everything was read is for the reader to refuse.
+    let has_more = count == ROWS_A_PIECE || !is_all && count > 0;
+    let whole = if has_more { bytes.len() - rows.unread() } else { bytes.len() };
+    bytes.truncate(whole);
+    tracing::debug!(%task, generation, rows = count, bytes = whole, has_more, elapsed = ?began.elapsed(), "state loaded");
+    Ok((bytes, has_more))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What stays is dropped by the next takeover.

@@ -1,5 +1,6 @@
 //! Why a task cannot go on from what is stored.
 
+use super::cold::ColdStoreError;
 use super::positions::PositionsError;
 use crate::engine::RestoreError;
 use crate::model::TaskName;
@@ -42,6 +43,26 @@ pub enum TaskError {
         stored_rows: u64,
         /// Their hash.
         stored_hash: u64,
+    },
+    /// Cold state did not come back.
+    #[error(
+        "task {task}: cold state cannot be taken back from the local disk: {what}; nothing is lost, the task begins again from its last checkpoint when onecode is started again; check the disk of `pipeline.cold_dir`"
+    )]
+    Cold {
+        /// Task.
+        task: TaskName,
+        /// What went wrong.
+        what: String,
+    },
+    /// Cold state cannot leave memory.
+    #[error(
+        "task {task}: cold state cannot leave memory: {source}; make room on the disk of `pipeline.cold_dir`, or raise `limits.cold_bytes`"
+    )]
+    NoRoom {
+        /// Task.
+        task: TaskName,
+        /// What the store says.
+        source: ColdStoreError,
     },
     /// A generation is marked complete and has no positions row.
     #[error(

@@ -5,6 +5,7 @@
 //! [`Outbox`] that the worker provides.
 
 mod checkpoint;
+mod cold;
 mod contribution;
 mod dead_letter;
 mod error;
@@ -19,6 +20,7 @@ mod speak;
 mod state_rows;
 
 pub use checkpoint::{Cut, KIND_MARK, KIND_POSITIONS, STATE_COLUMNS, mark_row, push_state_row};
+pub use cold::{ColdStore, ColdStoreError, ColdStores};
 pub use contribution::{Reach, Reaches, decode_contributions, encode_contributions_header, encode_reach};
 pub use dead_letter::{DEAD_LETTER_HEADERS, DeadLetter, Origin, dead_letter_headers};
 pub use error::TaskError;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::checkpoint::{KIND_MARK, KIND_POSITIONS};
+use super::cold::{Cold, ColdStore};
 use super::error::TaskError;
 use super::positions::{Positions, PositionsError};
 use super::run::{LogRole, Task, TaskIdentity, TaskSettings};
@@ -16,14 +17,34 @@ pub struct Restore {
     generation: u64,
     settings: Arc<TaskSettings>,
     engine: Engine,
+    cold: Cold,
     positions: Option<Positions>,
     largest_sequence: u64,
 }
 
 impl Restore {
     /// Nothing read yet.
-    pub fn new(identity: TaskIdentity, generation: u64, settings: Arc<TaskSettings>, engine: EngineSettings) -> Self {
-        Restore { identity, generation, settings, engine: Engine::new(engine), positions: None, largest_sequence: 0 }
+    pub fn new(
+        identity: TaskIdentity,
+        generation: u64,
+        settings: Arc<TaskSettings>,
+        engine: EngineSettings,
+        cold: Box<dyn ColdStore>,
+    ) -> Self {
+        Restore { identity, generation, settings, engine: Engine::new(engine), cold: Cold::new(cold), positions: None, largest_sequence: 0 }
+    }
+
+    /// The state so far.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Frees about `bytes` of memory; returns how many groups left. What follows of a key that left is added to it.
+    ///
+    /// # Errors
+    /// [`TaskError::NoRoom`]: nothing left, and the task goes on; [`TaskError::Cold`]: it cannot.
+    pub fn evict(&mut self, bytes: usize) -> Result<usize, TaskError> {
+        self.cold.evict(&self.identity.name, &mut self.engine, bytes)
     }
 
     /// The generation that is being read.
@@ -74,7 +95,7 @@ impl Restore {
             });
         }
         positions.sequence = positions.sequence.max(self.largest_sequence);
-        let task = Task::with_positions(self.identity, self.generation, self.settings, self.engine, logs, positions.clone());
+        let task = Task::with_positions(self.identity, self.generation, self.settings, (self.engine, self.cold), logs, positions.clone());
         Ok((task, positions))
     }
 }

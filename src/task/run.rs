@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::cold::{Cold, ColdStore};
 use super::contribution::{Reaches, decode_contributions};
 use super::dead_letter::{DeadLetter, Origin};
+use super::error::TaskError;
 use super::positions::{LogPosition, Positions};
 use super::record::{Headers, Record, TimestampKind};
 use super::relay::{EXCHANGE_HEADER, Inbox, Incoming, OpenGap, RelayHeader, SourceLog, Verdict, decode_header};
@@ -116,6 +118,7 @@ pub struct Task {
     pub(super) sequence: u64,
     pub(super) settings: Arc<TaskSettings>,
     pub(super) engine: Engine,
+    pub(super) cold: Cold,
     pub(super) logs: Vec<Log>,
     pub(super) inbox: Inbox,
     /// Positions of logs that are not this task's at present (a topic that was taken out of the configuration).
@@ -139,6 +142,7 @@ impl Task {
         generation: u64,
         settings: Arc<TaskSettings>,
         engine: EngineSettings,
+        cold: Box<dyn ColdStore>,
         logs: &[(TopicPartition, LogRole)],
         starts: &BTreeMap<TopicPartition, Offset>,
     ) -> Self {
@@ -149,14 +153,14 @@ impl Task {
                 .collect(),
             ..Positions::default()
         };
-        Self::with_positions(identity, generation, settings, Engine::new(engine), logs, positions)
+        Self::with_positions(identity, generation, settings, (Engine::new(engine), Cold::new(cold)), logs, positions)
     }
 
     pub(super) fn with_positions(
         identity: TaskIdentity,
         generation: u64,
         settings: Arc<TaskSettings>,
-        mut engine: Engine,
+        (mut engine, cold): (Engine, Cold),
         logs: &[(TopicPartition, LogRole)],
         positions: Positions,
     ) -> Self {
@@ -193,6 +197,7 @@ impl Task {
             sequence: positions.sequence,
             settings,
             engine,
+            cold,
             logs: own_logs,
             inbox: Inbox::restore(positions.received),
             other_logs,
@@ -259,10 +264,13 @@ impl Task {
     }
 
     /// Applies one record of the task's `log`-th log.
-    pub fn on_record<O: Outbox>(&mut self, log: usize, record: &Record<'_>, out: &mut O) -> Outcome {
-        let Some(at) = self.logs.get_mut(log) else { return Outcome::AlreadyApplied };
+    ///
+    /// # Errors
+    /// [`TaskError::Cold`]: the task is of no further use; nothing of it may be saved.
+    pub fn on_record<O: Outbox>(&mut self, log: usize, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
+        let Some(at) = self.logs.get_mut(log) else { return Ok(Outcome::AlreadyApplied) };
         if record.offset < at.next {
-            return Outcome::AlreadyApplied;
+            return Ok(Outcome::AlreadyApplied);
         }
         at.next = record.offset + 1;
         at.record_time_ms = record.timestamp_ms.max(0);
@@ -275,8 +283,15 @@ impl Task {
         }
     }
 
-    fn on_input<O: Outbox>(&mut self, log: usize, kind: EventKind, format: Format, record: &Record<'_>, out: &mut O) -> Outcome {
-        let Some(at) = self.logs.get_mut(log) else { return Outcome::AlreadyApplied };
+    fn on_input<O: Outbox>(
+        &mut self,
+        log: usize,
+        kind: EventKind,
+        format: Format,
+        record: &Record<'_>,
+        out: &mut O,
+    ) -> Result<Outcome, TaskError> {
+        let Some(at) = self.logs.get_mut(log) else { return Ok(Outcome::AlreadyApplied) };
         let mut content_type = None;
         if format == Format::Auto {
             record.headers.find("content-type", &mut |value| content_type = Some(value.to_vec()));
@@ -286,26 +301,30 @@ impl Task {
             Ok(event) => event,
             Err(reject) => {
                 let origin = Origin { log: at.tp.clone(), offset: record.offset };
-                return send_dead_letter(&origin, &reject, record, record.headers, out);
+                return Ok(send_dead_letter(&origin, &reject, record, record.headers, out));
             }
         };
         if !event.is_customers_own() {
             out.archive(&event);
-            return Outcome::Applied(kind);
+            return Ok(Outcome::Applied(kind));
         }
         let destination = owner(&event.customer_id, self.settings.tasks);
         if self.identity.owns == Some(destination) {
-            let origin = |at: &Log| Origin { log: at.tp.clone(), offset: record.offset };
-            return match self.engine.apply(&event) {
+            self.fetch_for_event(&event)?;
+            return Ok(match self.engine.apply(&event) {
                 Applied::Applied => {
                     out.archive(&event);
                     Outcome::Applied(kind)
                 }
                 Applied::Duplicate => Outcome::Duplicate(kind),
-                Applied::Rejected(reject) => send_dead_letter(&origin(at), &reject, record, record.headers, out),
-            };
+                Applied::Rejected(reject) => {
+                    let Some(at) = self.logs.get(log) else { return Ok(Outcome::AlreadyApplied) };
+                    let origin = Origin { log: at.tp.clone(), offset: record.offset };
+                    send_dead_letter(&origin, &reject, record, record.headers, out)
+                }
+            });
         }
-        let Some(previous) = at.sent.get_mut(destination as usize) else { return Outcome::AlreadyApplied };
+        let Some(previous) = at.sent.get_mut(destination as usize) else { return Ok(Outcome::AlreadyApplied) };
         let header = RelayHeader {
             source: at.tp.clone(),
             offset: record.offset,
@@ -318,48 +337,54 @@ impl Task {
             *told = record.timestamp_ms;
         }
         out.relay(destination, &header, record);
-        Outcome::Relayed(kind)
+        Ok(Outcome::Relayed(kind))
     }
 
-    fn on_exchange<O: Outbox>(&mut self, log: usize, record: &Record<'_>, out: &mut O) -> Outcome {
+    fn on_exchange<O: Outbox>(&mut self, log: usize, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
         let mut incoming = None;
         record.headers.find(EXCHANGE_HEADER, &mut |value| incoming = decode_header(value));
         let relay = match incoming {
             Some(Incoming::Relay(relay)) => relay,
             Some(Incoming::Progress { source, previous, timestamp_ms }) => {
                 self.inbox.progress(&source, previous, timestamp_ms);
-                return Outcome::Noted;
+                return Ok(Outcome::Noted);
             }
             Some(Incoming::Contributions { task, version }) => {
-                return match self.on_contributions(task, version, record.value) {
+                return Ok(match self.on_contributions(task, version, record.value)? {
                     Ok(outcome) => outcome,
                     Err(what) => self.reject_foreign(log, record, &what, out),
-                };
+                });
             }
             Some(Incoming::Reach { task, reach }) => {
                 self.reaches.note(task, reach);
                 self.engine.raise_reach(self.reaches.least_ms(self.settings.tasks));
-                return Outcome::Noted;
+                return Ok(Outcome::Noted);
             }
-            None => return self.reject_foreign(log, record, &format!("no valid header `{EXCHANGE_HEADER}`"), out),
+            None => return Ok(self.reject_foreign(log, record, &format!("no valid header `{EXCHANGE_HEADER}`"), out)),
         };
         match self.inbox.judge(&relay) {
             Verdict::AlreadyTaken => return self.on_repeated_relay(&relay, record, out),
-            Verdict::Gap => return Outcome::Refused,
+            Verdict::Gap => return Ok(Outcome::Refused),
             Verdict::Take => {}
         }
         self.on_relay(&relay, record, out)
     }
 
-    fn on_contributions(&mut self, task: u32, version: Version, value: Option<&[u8]>) -> Result<Outcome, String> {
+    /// The inner error says what is wrong with the message.
+    fn on_contributions(&mut self, task: u32, version: Version, value: Option<&[u8]>) -> Result<Result<Outcome, String>, TaskError> {
         if self.reaches.is_outdated(task, version) {
-            return Ok(Outcome::AlreadyApplied);
+            return Ok(Ok(Outcome::AlreadyApplied));
         }
-        let contributions = decode_contributions(value).ok_or("contributions that cannot be decoded")?;
+        let Some(contributions) = decode_contributions(value) else {
+            return Ok(Err("contributions that cannot be decoded".to_owned()));
+        };
         for contribution in contributions {
-            self.engine.receive(version, contribution).map_err(|error| error.to_string())?;
+            self.fetch_for_contribution(contribution)?;
+            if let Err(error) = self.engine.receive(version, contribution) {
+                return Ok(Err(error.to_string()));
+            }
         }
-        Ok(Outcome::Noted)
+        Ok(Ok(Outcome::Noted))
     }
 
     /// The exchange is internal: what onecode did not write is nobody's event.
@@ -374,15 +399,15 @@ impl Task {
     /// A relay at or before the mark was taken, or never sent: a source that reads again under other rules of acceptance (a raised
     /// `pipeline.max_lateness_days`) relays what it had rejected, in between what it had relayed. Its customer knows which of the two.
     /// What it rejects now is no news for the limits on rejected records.
-    fn on_repeated_relay<O: Outbox>(&mut self, relay: &RelayHeader, record: &Record<'_>, out: &mut O) -> Outcome {
-        match self.on_relay(relay, record, out) {
+    fn on_repeated_relay<O: Outbox>(&mut self, relay: &RelayHeader, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
+        Ok(match self.on_relay(relay, record, out)? {
             Outcome::Duplicate(_) | Outcome::Rejected(_) => Outcome::AlreadyApplied,
             outcome => outcome,
-        }
+        })
     }
 
     /// The original headers came along, so the event is decoded from the same bytes by the same rules as at its source.
-    fn on_relay<O: Outbox>(&mut self, relay: &RelayHeader, record: &Record<'_>, out: &mut O) -> Outcome {
+    fn on_relay<O: Outbox>(&mut self, relay: &RelayHeader, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
         let original_headers = WithoutOurs(record.headers);
         let origin = Origin { log: relay.source.clone(), offset: relay.offset };
         let Some((kind, format)) = self.settings.inputs.get(&*relay.source.topic).copied() else {
@@ -391,23 +416,26 @@ impl Task {
                 stage: Stage::Decode,
                 message: format!("topic `{}` is not among the configured input topics any more", relay.source.topic),
             };
-            return send_dead_letter(&origin, &reject, record, &original_headers, out);
+            return Ok(send_dead_letter(&origin, &reject, record, &original_headers, out));
         };
         let mut content_type = None;
         record.headers.find("content-type", &mut |value| content_type = Some(value.to_vec()));
         let raw = RawRecord { value: record.value, content_type: content_type.as_deref(), timestamp_ms: relay.timestamp_ms };
         let reject = match decode(kind, format, raw, &self.settings.rules) {
             Err(reject) => reject,
-            Ok(event) => match self.engine.apply(&event) {
-                Applied::Applied => {
-                    out.archive(&event);
-                    return Outcome::Applied(kind);
+            Ok(event) => {
+                self.fetch_for_event(&event)?;
+                match self.engine.apply(&event) {
+                    Applied::Applied => {
+                        out.archive(&event);
+                        return Ok(Outcome::Applied(kind));
+                    }
+                    Applied::Duplicate => return Ok(Outcome::Duplicate(kind)),
+                    Applied::Rejected(reject) => reject,
                 }
-                Applied::Duplicate => return Outcome::Duplicate(kind),
-                Applied::Rejected(reject) => reject,
-            },
+            }
         };
-        send_dead_letter(&origin, &reject, record, &original_headers, out)
+        Ok(send_dead_letter(&origin, &reject, record, &original_headers, out))
     }
 
     /// The log was read to its end: `offset` is the end, past transaction markers.

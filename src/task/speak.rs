@@ -1,6 +1,7 @@
 //! What a task says of its own accord: how far it has read, how far back it may still reach, contributions.
 
 use super::contribution::{Reach, Records, encode_contributions_header, encode_reach};
+use super::error::TaskError;
 use super::horizon::Horizon;
 use super::relay::encode_progress;
 use super::run::{LogRole, Outbox, Task};
@@ -11,13 +12,17 @@ const LEAST_REACH_STEP_MS: i64 = 3_600_000;
 
 impl Task {
     /// Moves the forget horizon and forgets a bounded piece; `now_ms` caps timestamps that producers set.
-    pub fn advance_horizon(&mut self, now_ms: i64, sweep_keys: usize) {
+    ///
+    /// # Errors
+    /// [`TaskError::Cold`]: the task is of no further use; nothing of it may be saved.
+    pub fn advance_horizon(&mut self, now_ms: i64, sweep_keys: usize) -> Result<(), TaskError> {
         let reached = self.reached(now_ms);
         let horizon_ms = reached.horizon_ms(self.settings.max_lateness_ms, self.settings.forget_slack_ms);
         if horizon_ms > self.engine.horizon_ms() {
             self.engine.raise_horizon(horizon_ms);
         }
         self.engine.sweep(sweep_keys);
+        self.fetch_due(sweep_keys)
     }
 
     fn reached(&self, now_ms: i64) -> Horizon {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::names::{AUDIT_DIFFERENCES, CHECKPOINT, FENCED, INSERT, INSERT_RETRIES, INSERT_ROWS, TAKEOVER, TAKEOVERS};
+use super::names::{
+    AUDIT_DIFFERENCES, CHECKPOINT, COLD_EVICTIONS, COLD_LOADS, FENCED, INSERT, INSERT_RETRIES, INSERT_ROWS, TAKEOVER, TAKEOVERS,
+};
 
 /// ClickHouse acknowledged an insert.
 pub fn inserted(table: &'static str, rows: usize, elapsed: Duration) {
@@ -29,6 +31,12 @@ pub fn taken_over(elapsed: Duration) {
 /// Another member's claim made a task here stop.
 pub fn fenced() {
     metrics::counter!(FENCED.name).increment(1);
+}
+
+/// Groups of cold state left memory, and came back.
+pub fn cold_groups(evicted: u64, loaded: u64) {
+    metrics::counter!(COLD_EVICTIONS.name).increment(evicted);
+    metrics::counter!(COLD_LOADS.name).increment(loaded);
 }
 
 /// An audit ended with this many different rows.

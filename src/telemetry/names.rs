@@ -56,6 +56,10 @@ pub const INSERT_RETRIES: Metric =
 pub const TAKEOVERS: Metric = counter("onecode_takeovers_total", &[], "tasks taken over, first starts included");
 /// Fencing.
 pub const FENCED: Metric = counter("onecode_fenced_total", &[], "times that another member's claim made a task here stop");
+/// Cold state that left memory.
+pub const COLD_EVICTIONS: Metric = counter("onecode_cold_evictions_total", &[], "groups of cold state that left memory for the local disk");
+/// Cold state that came back.
+pub const COLD_LOADS: Metric = counter("onecode_cold_loads_total", &[], "groups of cold state that were needed and came back into memory");
 
 /// Lag in records.
 pub const LAG_RECORDS: Metric =
@@ -73,6 +77,10 @@ pub const CHECKPOINT_AGE: Metric =
 pub const STATE_KEYS: Metric = gauge("onecode_state_keys", &["kind"], "keys in the state of the tasks of this process");
 /// Bytes of the state.
 pub const STATE_BYTES: Metric = gauge("onecode_state_bytes", &[], "memory that the state of the tasks takes; limit: limits.state_bytes");
+/// Cold keys.
+pub const COLD_KEYS: Metric = gauge("onecode_cold_keys", &[], "keys of the state that are on the local disk and not in memory");
+/// Cold bytes.
+pub const COLD_BYTES: Metric = gauge("onecode_cold_bytes", &[], "state on the local disk; limit: limits.cold_bytes");
 /// Changed keys.
 pub const DIRTY_KEYS: Metric =
     gauge("onecode_dirty_keys", &[], "keys changed since the last checkpoint; limit: limits.dirty_keys_per_checkpoint a task");
@@ -162,6 +170,10 @@ pub const ALL: &[Metric] = &[
     CHECKPOINT,
     STATE_KEYS,
     STATE_BYTES,
+    COLD_KEYS,
+    COLD_BYTES,
+    COLD_EVICTIONS,
+    COLD_LOADS,
     DIRTY_KEYS,
     TASKS,
     TASKS_RESTORING,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::names::{
-    BUFFERED_BYTES, CHECKPOINT_AGE, DIRTY_KEYS, IN_FLIGHT_INSERTS, LAG_RECORDS, LAG_SECONDS, PRODUCE_QUEUE_BYTES, PRODUCE_QUEUE_RECORDS,
-    READY, RELAY_GAPS_OPEN, STATE_BYTES, STATE_KEYS, TASKS, TASKS_RESTORING, WORKERS, WORKERS_PAUSED,
+    BUFFERED_BYTES, CHECKPOINT_AGE, COLD_BYTES, COLD_KEYS, DIRTY_KEYS, IN_FLIGHT_INSERTS, LAG_RECORDS, LAG_SECONDS, PRODUCE_QUEUE_BYTES,
+    PRODUCE_QUEUE_RECORDS, READY, RELAY_GAPS_OPEN, STATE_BYTES, STATE_KEYS, TASKS, TASKS_RESTORING, WORKERS, WORKERS_PAUSED,
 };
 
 /// A worker that has not ticked for this long is stuck, and so is the process.
@@ -107,6 +107,10 @@ pub struct TaskStatus {
     pub keys: Vec<(&'static str, u64)>,
     /// Memory of its state.
     pub state_bytes: u64,
+    /// Keys of its state that are not in memory.
+    pub cold_keys: u64,
+    /// Their bytes on the local disk.
+    pub cold_bytes: u64,
     /// Keys changed since the last checkpoint.
     pub dirty_keys: u64,
     /// Relay sources with a gap.
@@ -274,6 +278,8 @@ impl Status {
         set(RELAY_GAPS_OPEN.name, tasks().map(|task| task.relay_gaps_open).sum());
         set(READY.name, usize::from(inner.not_ready(now).is_none()));
         metrics::gauge!(STATE_BYTES.name).set(tasks().map(|task| task.state_bytes).sum::<u64>() as f64);
+        metrics::gauge!(COLD_KEYS.name).set(tasks().map(|task| task.cold_keys).sum::<u64>() as f64);
+        metrics::gauge!(COLD_BYTES.name).set(tasks().map(|task| task.cold_bytes).sum::<u64>() as f64);
         metrics::gauge!(DIRTY_KEYS.name).set(tasks().map(|task| task.dirty_keys).sum::<u64>() as f64);
         metrics::gauge!(CHECKPOINT_AGE.name).set(inner.oldest_checkpoint_ms(now) as f64 / MS_PER_SECOND);
         for (kind, keys) in self.keys_by_kind(&inner) {
@@ -365,6 +371,8 @@ fn task_json(worker: usize, task: &TaskStatus, since: u64) -> Value {
         "keys": task.keys.iter().map(|(_, keys)| keys).sum::<u64>(),
         "dirty_keys": task.dirty_keys,
         "state_bytes": task.state_bytes,
+        "cold_keys": task.cold_keys,
+        "cold_bytes": task.cold_bytes,
         "relay_gaps_open": task.relay_gaps_open,
         "positions": positions,
         "last_error": task.last_error,

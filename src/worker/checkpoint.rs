@@ -15,7 +15,7 @@ impl Worker {
     pub(super) fn advance_checkpoints<I: Io>(&mut self, io: &mut I, now: Now) -> Result<(), Fatal> {
         for slot in 0..self.slots.len() {
             if self.is_checkpoint_due(slot, now) {
-                self.cut(io, slot, now);
+                self.cut(io, slot, now)?;
             }
             self.write_if_covered(io, slot);
         }
@@ -24,6 +24,7 @@ impl Worker {
 
     fn is_checkpoint_due(&mut self, slot: usize, now: Now) -> bool {
         let (draining, most_dirty_keys) = (self.draining, self.settings.dirty_keys_per_checkpoint);
+        let early_ms = if self.is_memory_short() { self.settings.checkpoint_interval_ms * 3 / 4 } else { 0 };
         let Some(running) = self.running_mut(slot) else { return false };
         if running.checkpoint.is_some() || !running.may_serve(now.mono_ms, draining, most_dirty_keys) {
             return false;
@@ -35,12 +36,12 @@ impl Worker {
             return now.mono_ms - running.written_at_ms >= REWRITE_AFTER_MS;
         }
         let is_large = running.task.engine().dirty_state() >= most_dirty_keys;
-        draining || is_large || now.mono_ms >= running.next_checkpoint_ms
+        draining || is_large || now.mono_ms >= running.next_checkpoint_ms - early_ms
     }
 
     /// Fixes rows and positions at this moment. Events applied from here on belong to the next cut.
-    fn cut<I: Io>(&mut self, io: &mut I, slot: usize, now: Now) {
-        let Some(Phase::Running(running)) = self.slots.get_mut(slot).map(|slot| &mut slot.phase) else { return };
+    fn cut<I: Io>(&mut self, io: &mut I, slot: usize, now: Now) -> Result<(), Fatal> {
+        let Some(Phase::Running(running)) = self.slots.get_mut(slot).map(|slot| &mut slot.phase) else { return Ok(()) };
         let ticket = Ticket { run: running.run, epoch: running.epoch };
         let (archive, counters) = (&mut self.archive_open, &mut self.counters);
         let mut out = WorkerOutbox { io, archive, ticket, produced: 0, counters, topic: 0 };
@@ -63,6 +64,7 @@ impl Worker {
         running.epoch += 1;
         running.next_checkpoint_ms = now.mono_ms + self.settings.checkpoint_interval_ms;
         io.cross(Boundary::Cut);
+        self.relieve_memory(slot)
     }
 
     fn write_if_covered<I: Io>(&mut self, io: &mut I, slot: usize) {

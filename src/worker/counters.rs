@@ -26,6 +26,10 @@ pub struct Counters {
     pub refused_relays: u64,
     /// Times that the group's coordinator fenced this worker.
     pub fenced: u64,
+    /// Groups of cold state that left memory.
+    pub evicted: u64,
+    /// Groups of cold state that came back.
+    pub loaded: u64,
     /// Milliseconds from cut to durable, of each checkpoint.
     pub checkpoint_ms: Vec<i64>,
     /// Milliseconds from assignment to running, of each takeover.
@@ -46,6 +50,8 @@ impl Counters {
             dead_letters: vec![[0; REASONS]; count],
             refused_relays: 0,
             fenced: 0,
+            evicted: 0,
+            loaded: 0,
             checkpoint_ms: Vec::new(),
             takeover_ms: Vec::new(),
             served: RecordTimes::default(),

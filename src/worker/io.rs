@@ -109,7 +109,7 @@ pub enum StoreRequest {
         /// Rows.
         rows: RowBuffer,
     },
-    /// Reads the live rows of a generation.
+    /// Reads live rows of a generation, by kind and key.
     Load {
         /// Run.
         run: RunId,
@@ -117,6 +117,8 @@ pub enum StoreRequest {
         task: TaskName,
         /// Generation.
         generation: u64,
+        /// Kind and key of the last row that was read already.
+        after: Option<(u8, Vec<u8>)>,
     },
     /// Drops generations; nobody waits for it.
     Drop {
@@ -167,12 +169,14 @@ pub enum StoreReply {
         /// Number of the cut, or 0.
         epoch: u32,
     },
-    /// Rows as RowBinary of (kind UInt8, key String, sequence UInt64, payload String).
+    /// Rows as RowBinary of (kind UInt8, key String, sequence UInt64, payload String), ascending by kind and key.
     Loaded {
         /// Run.
         run: RunId,
         /// Rows.
         rows: Vec<u8>,
+        /// These may not be all: the next piece is to be asked for.
+        has_more: bool,
     },
     /// ClickHouse refuses for good (a missing table, a wrong column, no permission): an operator has to act.
     Refused {

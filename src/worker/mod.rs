@@ -11,6 +11,7 @@ mod batch;
 mod boundary;
 mod checkpoint;
 mod checks;
+mod cold;
 mod confirm;
 mod counters;
 mod io;
@@ -36,7 +37,7 @@ pub use switches::Switches;
 use crate::config::StartFrom;
 use crate::model::{TaskName, TopicPartition};
 use crate::rows::{ArchiveRows, ServingRows};
-use crate::task::{Outcome, Record, RejectLimits, RejectTracker, TaskIdentity, TaskSettings};
+use crate::task::{ColdStores, Outcome, Record, RejectLimits, RejectTracker, TaskIdentity, TaskSettings};
 use crate::telemetry::RecordTimes;
 use backpressure::Pressure;
 use batch::Batches;
@@ -95,6 +96,10 @@ pub struct WorkerSettings {
     pub switches: Switches,
     /// How deep subtrees and cascades reach.
     pub levels: u8,
+    /// Memory for the state of the worker's tasks, bytes: what has gone cold leaves above it.
+    pub state_bytes: usize,
+    /// Where cold state is kept.
+    pub cold: Arc<dyn ColdStores>,
 }
 
 impl WorkerSettings {
@@ -239,7 +244,7 @@ impl Worker {
         let ticket = Ticket { run: running.run, epoch: running.epoch };
         let (archive, counters) = (&mut self.archive_open, &mut self.counters);
         let mut out = WorkerOutbox { io, archive, ticket, produced: 0, counters, topic: assigned.topic };
-        let outcome = running.task.on_record(assigned.index, record, &mut out);
+        let outcome = running.task.on_record(assigned.index, record, &mut out).map_err(|error| Fatal(error.to_string()))?;
         let produced = out.produced;
         running.produced(produced);
         self.counters.record(assigned.topic, outcome);
@@ -311,8 +316,8 @@ impl Worker {
             StoreReply::Newest { question, generations } => self.on_newest(io, question, &generations, now),
             StoreReply::Copied { run, result } => self.on_copied(io, run, result, now),
             StoreReply::Written { run, epoch } => self.on_written(io, run, epoch, now),
-            StoreReply::Loaded { run, rows } => {
-                self.on_loaded(run, rows);
+            StoreReply::Loaded { run, rows, has_more } => {
+                self.on_loaded(run, rows, has_more);
                 Ok(())
             }
             StoreReply::Refused { error } => Err(Fatal(error)),
@@ -340,9 +345,10 @@ impl Worker {
         let sweep_keys = self.settings.sweep_keys;
         for slot in &mut self.slots {
             let Phase::Running(running) = &mut slot.phase else { continue };
+            self.counters.loaded += running.task.take_loaded();
             // A replay must not refuse what was accepted and served the first time.
             if running.has_replayed() || !self.settings.switches.horizon_awaits_replay {
-                running.task.advance_horizon(now.wall_ms, sweep_keys);
+                running.task.advance_horizon(now.wall_ms, sweep_keys).map_err(|error| Fatal(error.to_string()))?;
             }
             if let Some((source, gap)) = running.task.oldest_gap(now.mono_ms)
                 && now.mono_ms - gap.since_ms.unwrap_or(now.mono_ms) > limit_ms

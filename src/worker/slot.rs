@@ -44,7 +44,7 @@ pub(super) enum Phase {
     /// The rows are being read.
     Loading { run: RunId, generation: u64, stale: Vec<u64> },
     /// The rows are being put into memory, in pieces.
-    Restoring { run: RunId, stale: Vec<u64>, rows: Vec<u8>, at: usize, restore: Box<Restore> },
+    Restoring { run: RunId, stale: Vec<u64>, piece: Option<Piece>, restore: Box<Restore> },
     /// What was read is no state; to be confirmed before it is said.
     Unreadable { generation: u64, error: String },
     /// In memory; to be confirmed.
@@ -93,6 +93,14 @@ impl Phase {
             Phase::Running(_) => "running",
         }
     }
+}
+
+/// Rows of a checkpoint that were read, and how many bytes of them are taken back.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub rows: Vec<u8>,
+    pub at: usize,
+    pub has_more: bool,
 }
 
 /// A task that was taken over and does not run yet.

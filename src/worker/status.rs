@@ -3,6 +3,7 @@
 use super::io::Io;
 use super::slot::Phase;
 use super::{Now, Worker};
+use crate::engine::ColdCounts;
 use crate::model::{Offset, TaskName, TopicPartition};
 
 /// A worker at one moment.
@@ -47,6 +48,8 @@ pub struct TaskView {
     pub relay_gaps: usize,
     /// Estimated bytes of its state.
     pub state_bytes: usize,
+    /// How much of its state is not in memory.
+    pub cold: ColdCounts,
     /// Next offset, record time of the last record (0 = none) and whether the end was reached, by log.
     pub logs: Vec<LogView>,
 }
@@ -85,6 +88,7 @@ impl Worker {
                         dirty_keys: 0,
                         relay_gaps: 0,
                         state_bytes: 0,
+                        cold: ColdCounts::default(),
                         logs: Vec::new(),
                     };
                 };
@@ -100,6 +104,7 @@ impl Worker {
                     dirty_keys: running.task.engine().dirty_state() as u64,
                     relay_gaps: running.task.open_gaps(),
                     state_bytes: running.task.engine().state_bytes(),
+                    cold: running.task.engine().cold(),
                     logs: running
                         .task
                         .logs()

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::boundary::Boundary;
 use super::io::{Claim, Commit, Fatal, Io, LogError, LogRange, RunId, StoreRequest, StoredGeneration};
-use super::slot::{Phase, Running, Taken};
+use super::slot::{Phase, Piece, Running, Taken};
 use super::{Now, Worker};
 use crate::config::StartFrom;
 use crate::model::{Offset, TaskName, TopicPartition};
@@ -29,7 +29,7 @@ impl Worker {
         for slot in 0..self.slots.len() {
             match self.slots.get(slot).map(|slot| &slot.phase) {
                 Some(Phase::Claimed { .. }) => self.begin(io, slot, now),
-                Some(Phase::Restoring { .. }) => self.restore_piece(slot),
+                Some(Phase::Restoring { .. }) => self.restore_piece(io, slot),
                 _ => {}
             }
             if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Unreadable { .. })) {
@@ -216,7 +216,8 @@ impl Worker {
         }
         let engine = self.settings.engine(&task.identity);
         let settings = self.settings.task.clone();
-        let mut first = Task::first_start(task.identity.clone(), generation, settings, engine, &task.logs, &starts);
+        let cold = self.settings.cold.open(&task.identity.name);
+        let mut first = Task::first_start(task.identity.clone(), generation, settings, engine, cold, &task.logs, &starts);
         let mut rows = first.cut(now.wall_ms).rows;
         rows.append(&mark_row(&task.identity.name, generation));
         io.store(StoreRequest::Write { run, epoch: 0, rows });
@@ -274,29 +275,39 @@ impl Worker {
                 Phase::Restored { run, stale, taken }
             }
             None => {
-                io.store(StoreRequest::Load { run, task: at.task.identity.name.clone(), generation });
+                io.store(StoreRequest::Load { run, task: at.task.identity.name.clone(), generation, after: None });
                 Phase::Loading { run, generation, stale }
             }
         };
         Ok(())
     }
 
-    pub(super) fn on_loaded(&mut self, run: RunId, rows: Vec<u8>) {
+    /// A piece of the rows is here; [`Phase::Restoring`] begins with the first.
+    pub(super) fn on_loaded(&mut self, run: RunId, rows: Vec<u8>, has_more: bool) {
         let Some(slot) = self.slot_of(run) else { return };
         let settings = self.settings.task.clone();
         let Some(identity) = self.slots.get(slot).map(|slot| slot.task.identity.clone()) else { return };
         let engine = self.settings.engine(&identity);
+        let cold = &self.settings.cold;
         let Some(at) = self.slots.get_mut(slot) else { return };
-        let Phase::Loading { generation, stale, .. } = &mut at.phase else { return };
-        let stale = std::mem::take(stale);
-        let restore = Box::new(Restore::new(identity, *generation, settings, engine));
-        at.phase = Phase::Restoring { run, stale, rows, at: 0, restore };
+        let next = Some(Piece { rows, at: 0, has_more });
+        match &mut at.phase {
+            Phase::Loading { generation, stale, .. } => {
+                let (stale, store) = (std::mem::take(stale), cold.open(&identity.name));
+                let restore = Box::new(Restore::new(identity, *generation, settings, engine, store));
+                at.phase = Phase::Restoring { run, stale, piece: next, restore };
+            }
+            Phase::Restoring { piece, .. } => *piece = next,
+            _ => {}
+        }
     }
 
-    fn restore_piece(&mut self, slot: usize) {
+    fn restore_piece<I: Io>(&mut self, io: &mut I, slot: usize) {
         let Some(at) = self.slots.get_mut(slot) else { return };
-        let Phase::Restoring { run, stale, rows, at: next, restore } = &mut at.phase else { return };
+        let Phase::Restoring { run, stale, piece, restore } = &mut at.phase else { return };
+        let Some(Piece { rows, at: next, has_more }) = piece else { return };
         let generation = restore.generation();
+        let mut last = None;
         for _ in 0..ROWS_PER_PIECE {
             let Some(rest) = rows.get(*next..).filter(|rest| !rest.is_empty()) else { break };
             let mut reader = StoredRows::new(rest);
@@ -310,9 +321,16 @@ impl Worker {
                 at.phase = Phase::Unreadable { generation, error };
                 return;
             }
+            last = row.map(|row| (row.kind, row.key));
         }
         if *next < rows.len() {
-            return;
+            return self.relieve_restore(slot);
+        }
+        if *has_more && let Some((kind, key)) = last {
+            let after = Some((kind, key.to_vec()));
+            io.store(StoreRequest::Load { run: *run, task: at.task.identity.name.clone(), generation, after });
+            *piece = None;
+            return self.relieve_restore(slot);
         }
         let (run, stale) = (*run, std::mem::take(stale));
         let Phase::Restoring { restore, .. } = std::mem::replace(&mut at.phase, Phase::Asking) else { return };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use onecode::engine::{Engine, ForgetRule, Mechanisms, Settings};
+use onecode::engine::{ColdCounts, ColdGroup, Engine, ForgetRule, Mechanisms, Settings};
 use onecode::model::{Calendar, Event, TimeZone, Version, owner};
 use onecode::rows::ServingRows;
 
@@ -40,6 +40,8 @@ struct Node {
     generation: u64,
     sequence: u64,
     positions: Positions,
+    /// What of its state is not in memory.
+    cold: BTreeMap<ColdGroup, Vec<u8>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -72,6 +74,52 @@ pub struct Cluster {
 
 const LOGS: usize = 3;
 
+impl Node {
+    /// Takes back what is missing, until nothing is.
+    fn fetch(&mut self, ask: impl Fn(&mut Engine, &mut Vec<ColdGroup>)) {
+        loop {
+            let mut missing = Vec::new();
+            ask(&mut self.engine, &mut missing);
+            if missing.is_empty() {
+                return;
+            }
+            for group in missing {
+                self.take_back(group);
+            }
+        }
+    }
+
+    fn take_back(&mut self, group: ColdGroup) {
+        let rows = self.cold.remove(&group).unwrap_or_default();
+        self.engine.take_back(group, &rows).expect("what left comes back");
+    }
+
+    fn fetch_due(&mut self) {
+        for group in self.engine.due_groups(usize::MAX) {
+            self.take_back(group);
+        }
+    }
+
+    fn fetch_all(&mut self) {
+        while let Some(group) = self.cold.keys().next().copied() {
+            self.take_back(group);
+        }
+        assert_eq!(self.engine.cold(), ColdCounts::default());
+    }
+
+    /// Nothing, a part or all of the state leaves memory after a checkpoint.
+    fn forget_in_memory(&mut self) {
+        let bytes = match self.sequence % 4 {
+            0 => 0,
+            1 => self.engine.used_bytes() / 4,
+            _ => usize::MAX,
+        };
+        let evicted = self.engine.evict(bytes);
+        self.cold.extend(evicted.into_iter().map(|evicted| (evicted.group, evicted.rows)));
+        assert_eq!(self.engine.cold().groups, self.cold.len());
+    }
+}
+
 impl Cluster {
     /// Tasks whose logs hold these events, by the customer's owner and the kind of event.
     pub fn new(tasks: u32, levels: u8, arrivals: &[Event<'static>]) -> Self {
@@ -82,6 +130,7 @@ impl Cluster {
             generation: 1,
             sequence: 0,
             positions: Positions { logs: vec![0; LOGS], exchange: 0 },
+            cold: BTreeMap::new(),
         };
         let checkpoint = Checkpoint { positions: Positions { logs: vec![0; LOGS], exchange: 0 }, ..Checkpoint::default() };
         let mut cluster = Cluster {
@@ -182,8 +231,8 @@ impl Cluster {
     }
 
     fn speak(&mut self, index: usize, order: usize) {
-        let replacement =
-            Node { task: 0, engine: Engine::new(settings(0, self.levels)), generation: 0, sequence: 0, positions: Positions::default() };
+        let engine = Engine::new(settings(0, self.levels));
+        let replacement = Node { task: 0, engine, generation: 0, sequence: 0, positions: Positions::default(), cold: BTreeMap::new() };
         let mut node = std::mem::replace(&mut self.nodes[index], replacement);
         self.speak_as(&mut node, order);
         self.nodes[index] = node;
@@ -231,13 +280,23 @@ impl Cluster {
         stored.reach_ms = self.reaches_ms[index];
         assert_eq!(node.engine.live().count as usize, stored.rows.len());
         assert_eq!(node.engine.keys().total(), stored.rows.len());
+        node.forget_in_memory();
+        assert_eq!(node.engine.live().count as usize, stored.rows.len());
+        assert_eq!(node.engine.keys().total(), stored.rows.len());
     }
 
     fn crash(&mut self, index: usize, leaves_zombie: bool) {
         let stored = &self.checkpoints[index];
         let old = &self.nodes[index];
         let engine = restored(stored, old.task, self.levels);
-        let node = Node { task: old.task, engine, generation: old.generation + 1, sequence: 0, positions: stored.positions.clone() };
+        let node = Node {
+            task: old.task,
+            engine,
+            generation: old.generation + 1,
+            sequence: 0,
+            positions: stored.positions.clone(),
+            cold: BTreeMap::new(),
+        };
         let old = std::mem::replace(&mut self.nodes[index], node);
         if leaves_zombie {
             self.zombies.push(old);
@@ -285,6 +344,7 @@ impl Cluster {
         engine.raise_horizon(horizon_ms);
         engine.raise_reach(reach_ms);
         while engine.sweep(100) == 100 {}
+        self.nodes[index].fetch_due();
         self.checkpoint(index);
     }
 
@@ -302,6 +362,7 @@ impl Cluster {
     pub fn rows_of_the_state(&mut self) -> Tables {
         let mut served = Served::default();
         for node in &mut self.nodes {
+            node.fetch_all();
             node.engine.mark_everything_for_serving();
             let mut rows = ServingRows::default();
             let dirty = node.engine.dirty_rows();
@@ -339,6 +400,7 @@ fn apply_next(node: &mut Node, logs: &[Vec<Vec<Event<'static>>>], log: usize) ->
     let at = &mut node.positions.logs[log];
     let Some(event) = logs[node.task as usize][log].get(*at) else { return false };
     *at += 1;
+    node.fetch(|engine, missing| engine.missing_for_event(event, missing));
     node.engine.apply(event);
     true
 }
@@ -348,6 +410,7 @@ fn receive_next(node: &mut Node, exchange: &[Vec<Message>], most_read: &mut [usi
     let Some((version, contribution)) = exchange[task].get(node.positions.exchange) else { return false };
     node.positions.exchange += 1;
     most_read[task] = most_read[task].max(node.positions.exchange);
+    node.fetch(|engine, missing| engine.missing_for_contribution(contribution, missing));
     node.engine.receive(*version, contribution).expect("a contribution");
     true
 }

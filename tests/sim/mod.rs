@@ -6,6 +6,7 @@
 //! all workers died at rest and came back.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+mod cold;
 mod compare;
 mod inputs;
 mod kafka;
@@ -45,6 +46,9 @@ pub struct Failure {
     pub trace: Vec<String>,
 }
 
+/// Memory of a worker for state, by seed: enough, none, or little.
+const STATE_BYTES: [usize; 4] = [usize::MAX / 2, 0, usize::MAX / 2, 40_000];
+
 /// Runs one seed.
 pub fn run_seed(seed: u64, sabotage: Sabotage, traced: bool) -> Result<Stats, Failure> {
     let mut random = Random::new(seed);
@@ -52,6 +56,7 @@ pub fn run_seed(seed: u64, sabotage: Sabotage, traced: bool) -> Result<Stats, Fa
     let mut plan = Plan::new(&mut random, scenario);
     plan.settings.switches = sabotage.switches;
     plan.take_change(Change::of(seed));
+    plan.settings.state_bytes = STATE_BYTES[seed as usize % STATE_BYTES.len()];
     let mut run = Run::new(plan, random, traced);
     run.set_defects(sabotage.store, sabotage.acknowledges_early);
     let outcome = catch_unwind(AssertUnwindSafe(|| phases(&mut run)));

@@ -9,6 +9,7 @@ use onecode::model::{Calendar, EventKind, TimeZone};
 use onecode::task::{LogRole, RejectLimits, TaskSettings};
 use onecode::worker::{Switches, TopicSpec, WorkerSettings};
 
+use super::cold::ColdMemories;
 use super::inputs::{EVENT_BYTES, FUTURE_SKEW_MS, Producer};
 use super::random::Random;
 use super::world::{DEAD_LETTERS, EXCHANGE};
@@ -208,5 +209,7 @@ fn worker_settings(random: &mut Random, task: TaskSettings, partitions: &BTreeMa
         calendar: calendar(),
         switches: Switches::default(),
         levels: LEVELS,
+        state_bytes: usize::MAX / 2,
+        cold: Arc::new(ColdMemories),
     }
 }

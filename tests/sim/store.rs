@@ -50,13 +50,16 @@ pub struct StateValue {
 /// Rows of one generation of one task by kind and key.
 pub type Generation = BTreeMap<(u8, Vec<u8>), StateValue>;
 
+/// Rows of one piece of a load.
+const ROWS_A_PIECE: usize = 40;
+
 #[derive(Debug)]
 enum Work {
     Insert { table: Table, batch: u64, rows: Vec<RawRow> },
     Newest { question: u64, tasks: Vec<TaskName> },
     Copy { run: RunId, task: TaskName, from: u64, to: u64, snapshot: Option<Vec<StateRow>> },
     Write { run: RunId, epoch: u32, rows: Vec<StateRow> },
-    Load { run: RunId, task: TaskName, generation: u64 },
+    Load { run: RunId, task: TaskName, generation: u64, after: Option<(u8, Vec<u8>)> },
     Drop { task: TaskName, generations: Vec<u64> },
 }
 
@@ -104,7 +107,7 @@ impl Store {
             StoreRequest::Newest { question, tasks } => Work::Newest { question, tasks },
             StoreRequest::Copy { run, task, from, to } => Work::Copy { run, task, from, to, snapshot: None },
             StoreRequest::Write { run, epoch, rows } => Work::Write { run, epoch, rows: state_rows(&rows) },
-            StoreRequest::Load { run, task, generation } => Work::Load { run, task, generation },
+            StoreRequest::Load { run, task, generation, after } => Work::Load { run, task, generation, after },
             StoreRequest::Drop { task, generations } => Work::Drop { task, generations },
         };
         self.pending.push(Pending { owner, work });
@@ -210,7 +213,10 @@ impl Store {
                 self.land(Late::State(rows));
                 StoreReply::Written { run, epoch }
             }
-            Work::Load { run, task, generation } => StoreReply::Loaded { run, rows: self.load(&task, generation) },
+            Work::Load { run, task, generation, after } => {
+                let (rows, has_more) = self.load(&task, generation, after.as_ref());
+                StoreReply::Loaded { run, rows, has_more }
+            }
             Work::Drop { task, generations } => {
                 for generation in generations {
                     self.state.remove(&(task.clone(), generation));
@@ -311,15 +317,18 @@ impl Store {
             .collect()
     }
 
-    fn load(&self, task: &TaskName, generation: u64) -> Vec<u8> {
+    /// A piece of the live rows, and whether there may be more.
+    fn load(&self, task: &TaskName, generation: u64, after: Option<&(u8, Vec<u8>)>) -> (Vec<u8>, bool) {
         let mut buffer = RowBuffer::default();
         let rows = self.state.get(&(task.clone(), generation)).into_iter().flatten();
-        for ((kind, key), value) in rows.filter(|((kind, _), value)| *kind != KIND_MARK && !value.is_deleted) {
+        let live = rows.filter(|((kind, _), value)| *kind != KIND_MARK && !value.is_deleted);
+        for ((kind, key), value) in live.filter(|(key, _)| after.is_none_or(|after| *key > after)).take(ROWS_A_PIECE) {
             buffer.push(|out| {
                 out.u8(*kind).blob(key).u64(value.sequence).blob(&value.payload);
             });
         }
-        buffer.into_bytes()
+        let has_more = buffer.rows() == ROWS_A_PIECE;
+        (buffer.into_bytes(), has_more)
     }
 
     /// What a reader sees under FINAL.

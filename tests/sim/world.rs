@@ -357,7 +357,10 @@ fn request_text(request: &StoreRequest) -> String {
         StoreRequest::Newest { question, tasks } => format!("generations of {tasks:?} (question {question})"),
         StoreRequest::Copy { run, task, from, to } => format!("copy task {task} from generation {from} to {to} (run {})", run.0),
         StoreRequest::Write { run, epoch, rows } => format!("write {} state rows (run {} cut {epoch})", rows.rows(), run.0),
-        StoreRequest::Load { run, task, generation } => format!("load task {task} generation {generation} (run {})", run.0),
+        StoreRequest::Load { run, task, generation, after } => {
+            let from = after.as_ref().map_or_else(String::new, |(kind, key)| format!(" behind {kind} {key:02x?}"));
+            format!("load task {task} generation {generation}{from} (run {})", run.0)
+        }
         StoreRequest::Drop { task, generations } => format!("drop generations {generations:?} of task {task}"),
     }
 }
@@ -368,7 +371,7 @@ pub fn reply_text(reply: &StoreReply) -> String {
         StoreReply::Newest { question, generations } => format!("generations (question {question}): {generations:?}"),
         StoreReply::Copied { run, result } => format!("copy of run {}: {result:?}", run.0),
         StoreReply::Written { run, epoch } => format!("run {} cut {epoch} is written", run.0),
-        StoreReply::Loaded { run, rows } => format!("run {} loads {} bytes", run.0, rows.len()),
+        StoreReply::Loaded { run, rows, has_more } => format!("run {} loads {} bytes, more: {has_more}", run.0, rows.len()),
         StoreReply::Refused { error } => format!("refused: {error}"),
     }
 }

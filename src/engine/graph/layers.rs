@@ -213,6 +213,11 @@ impl<const M: usize> Below<M> {
         change
     }
 
+    /// Memory that the layers take.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len() * size_of::<Sum<M>>()
+    }
+
     fn at(&mut self, layer: Layer) -> &mut Sum<M> {
         let place = match self.0.binary_search_by_key(&layer, |sum| sum.layer) {
             Ok(place) => place,

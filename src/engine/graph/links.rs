@@ -72,6 +72,30 @@ impl Links {
         self.entries[link.0].node = node;
     }
 
+    /// By slot, whether a place is free: to be completed with what is held, for [`Links::keep_only`].
+    pub(super) fn vacancies(&self) -> Vec<bool> {
+        self.entries.vacancies()
+    }
+
+    /// Drops every link whose place is not marked.
+    pub(super) fn keep_only(&mut self, is_kept: &[bool]) {
+        for (slot, _) in (0..).zip(is_kept).filter(|(_, is_kept)| !**is_kept) {
+            let key = self.entries[slot].key;
+            self.index.remove(self.hasher.hash_one(key), slot);
+            self.entries.remove(slot, Entry { key, node: Slot::MAX });
+        }
+    }
+
+    /// Keys of the links in use.
+    pub(super) fn keys(&self) -> impl Iterator<Item = LinkKey> {
+        let vacancies = self.entries.vacancies();
+        (0..self.entries.slots()).zip(vacancies).filter(|(_, is_vacant)| !is_vacant).map(|(slot, _)| self.entries[slot].key)
+    }
+
+    pub(super) fn vacant_bytes(&self) -> usize {
+        self.entries.vacant_bytes()
+    }
+
     pub(super) fn allocated_bytes(&self) -> usize {
         self.entries.allocated_bytes() + self.index.allocated_bytes()
     }

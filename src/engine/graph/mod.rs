@@ -6,6 +6,7 @@
 //! two customers is a contribution, also when one task owns both.
 
 mod layers;
+mod leave;
 mod links;
 mod own;
 mod pairs;
@@ -33,6 +34,7 @@ use crate::model::{Measure, Sums, Version};
 
 pub(super) use self::links::Link;
 pub use self::received::ContributionError;
+pub(in crate::engine) use self::received::Receiver;
 
 /// Measures of a customer's subtree: customers, orders, paid, refunded.
 pub(super) const SUBTREE: usize = 4;

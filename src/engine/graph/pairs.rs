@@ -1,7 +1,7 @@
 //! Values by a pair of small numbers: what one key said, or has to say, to another.
 //!
-//! Promises to name each changed pair once to whoever sends, and once to whoever cuts. A pair is never dropped: it holds the
-//! version that tells an old message from a new one.
+//! Promises to name each changed pair once to whoever sends, and once to whoever cuts. A pair is never forgotten: it holds the
+//! version that tells an old message from a new one. It leaves memory only together with its customer.
 
 use std::hash::BuildHasher;
 use std::num::NonZeroU64;
@@ -25,6 +25,8 @@ pub(super) struct Pair<T> {
 
 const TO_BE_SENT: u8 = 1;
 const TO_BE_CUT: u8 = 2;
+/// A free place.
+const VACANT: u8 = 4;
 
 #[derive(Debug)]
 pub(super) struct Pairs<T> {
@@ -71,6 +73,20 @@ impl<T: Default + Held> Pairs<T> {
         let Pairs { slab, index, hasher, .. } = self;
         index.insert(hash, slot, |other| hasher.hash_one((slab[other].left, slab[other].right)));
         slot
+    }
+
+    /// Takes a pair out of memory: it may not wait for anything.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        let Pair { left, right, flags, value, .. } = &self.slab[slot];
+        debug_assert_eq!(*flags, 0, "a pair that waits for something");
+        self.index.remove(self.hasher.hash_one((*left, *right)), slot);
+        self.heap_bytes -= value.heap_bytes();
+        self.slab.remove(slot, Pair { left: Slot::MAX, right: Slot::MAX, flags: VACANT, stored: None, value: T::default() });
+    }
+
+    /// Pairs in memory, by slot.
+    pub(super) fn occupied(&self) -> impl Iterator<Item = (Slot, &Pair<T>)> {
+        (0..self.slab.slots()).map(|slot| (slot, &self.slab[slot])).filter(|(_, pair)| pair.flags & VACANT == 0)
     }
 
     pub(super) fn get(&self, slot: Slot) -> &Pair<T> {
@@ -126,13 +142,12 @@ impl<T: Default + Held> Pairs<T> {
         self.to_be_cut.len()
     }
 
-    /// One above the highest slot: pairs are never dropped.
-    pub(super) fn slots(&self) -> Slot {
-        self.slab.slots()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    pub(super) fn vacant_bytes(&self) -> usize {
+        self.slab.vacant_bytes()
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {

@@ -115,9 +115,54 @@ impl<'a> Cascade<'a> {
     }
 }
 
+/// Whom a contribution is for, and the moment at which its sender says that this customer had appeared; 0 = it says nothing of that.
+pub(in crate::engine) struct Receiver<'a> {
+    pub(in crate::engine) brand: Text<'a>,
+    pub(in crate::engine) id: Text<'a>,
+    pub(in crate::engine) told_ms: i64,
+}
+
+impl<'a> Receiver<'a> {
+    /// Of the bytes of a `Contribution`.
+    pub(in crate::engine) fn read(contribution: &'a [u8]) -> Result<Self, ContributionError> {
+        let mut wire = Reader::new(contribution);
+        let mut receiver = Receiver { brand: Text::default(), id: Text::default(), told_ms: 0 };
+        while let Some(field) = wire.field()? {
+            // Where each kind of value has its receiver.
+            let receiver_field = match field.number {
+                2 => 2,
+                3 => 1,
+                4 => 4,
+                1 => {
+                    receiver.brand = wire.text(field)?;
+                    continue;
+                }
+                _ => {
+                    wire.skip(field)?;
+                    continue;
+                }
+            };
+            let is_referral = field.number == 3;
+            let mut value = wire.message(field)?;
+            receiver.told_ms = 0;
+            while let Some(field) = value.field()? {
+                if field.number == receiver_field {
+                    receiver.id = value.text(field)?;
+                } else if is_referral && field.number == 3 {
+                    receiver.told_ms = value.integer(field)? as i64;
+                } else {
+                    value.skip(field)?;
+                }
+            }
+        }
+        Ok(receiver)
+    }
+}
+
 impl Engine {
     /// Takes what a key of some task says to one of this task's: the bytes of a `Contribution`. Tells whether it was new.
     pub fn receive(&mut self, version: Version, contribution: &[u8]) -> Result<bool, ContributionError> {
+        debug_assert!(self.has_receiver(contribution), "state of a contribution's receiver that is not in memory");
         let (mut wire, levels) = (Reader::new(contribution), self.graph.levels);
         let (mut brand, mut value) = (Text::default(), None);
         while let Some(field) = wire.field()? {
@@ -136,6 +181,12 @@ impl Engine {
             Some(Value::Cascade(cascade)) => Ok(self.receive_cascade(version, brand_id, cascade)),
             None => Err(ContributionError("a kind that is unknown")),
         }
+    }
+
+    fn has_receiver(&self, contribution: &[u8]) -> bool {
+        let mut missing = Vec::new();
+        self.missing_for_contribution(contribution, &mut missing);
+        missing.is_empty()
     }
 
     /// Who is named as a sharer has a row, and is no new customer by that.

@@ -88,9 +88,8 @@ impl Engine {
 
     /// Makes every row of the graph wait to be served.
     pub(in crate::engine) fn mark_graph_for_serving(&mut self) {
-        for slot in 0..self.customers.slots() {
-            let customer = self.customers.get(slot);
-            let (sharer, has_own_event) = (customer.sharer, customer.first.is_known());
+        let customers: Vec<_> = self.customers.occupied().map(|(slot, known)| (slot, known.sharer, known.first.is_known())).collect();
+        for (slot, sharer, has_own_event) in customers {
             if has_own_event {
                 self.customers.mark(slot, Customer::REFERRAL_TO_BE_SERVED);
             }
@@ -100,7 +99,8 @@ impl Engine {
                 self.customers.mark(slot, Customer::SUBTREE_TO_BE_SERVED);
             }
         }
-        for node in 0..self.graph.shares.slots() {
+        let shares: Vec<_> = self.graph.occupied_shares().map(|(node, _)| node).collect();
+        for node in shares {
             self.graph.mark_share_for_serving(node);
             let change = self.graph.shares[node].below.mark_all();
             self.graph.mark_cascade_for_serving(node, change);

@@ -72,17 +72,23 @@ impl Graph {
         if let Some(node) = self.links.node(link) {
             return node;
         }
-        let node = self.shares.insert(ShareNode {
-            link,
-            own: None,
-            brought: Brought::default(),
-            below: Below::default(),
-            pending: BTreeSet::new(),
-            stored: None,
-            flags: 0,
-        });
+        let node = self.shares.insert(ShareNode::of(link));
         self.links.set_node(link, node);
         node
+    }
+
+    /// Shares in memory, by slot.
+    pub(super) fn occupied_shares(&self) -> impl Iterator<Item = (Slot, &ShareNode)> {
+        (0..self.shares.slots()).map(|node| (node, &self.shares[node])).filter(|(_, share)| share.link != Link::NONE)
+    }
+
+    /// Takes a share out of memory: nothing of it may wait for anything.
+    pub(super) fn remove_share(&mut self, node: Slot) {
+        let share = self.shares.remove(node, ShareNode::of(Link::NONE));
+        debug_assert_eq!(share.flags, 0, "a share that waits for something");
+        self.links.set_node(share.link, Slot::MAX);
+        self.known_shares -= usize::from(share.own.is_some());
+        self.layer_bytes -= share.below.bytes();
     }
 
     pub(super) fn mark_share_for_serving(&mut self, node: Slot) {
@@ -217,6 +223,19 @@ impl Graph {
 }
 
 impl ShareNode {
+    /// Of which nothing is known yet.
+    fn of(link: Link) -> Self {
+        ShareNode {
+            link,
+            own: None,
+            brought: Brought::default(),
+            below: Below::default(),
+            pending: BTreeSet::new(),
+            stored: None,
+            flags: 0,
+        }
+    }
+
     /// Whether a child with this event counts: the own event is known and strictly older.
     fn counts(&self, child: Option<&(i64, Box<str>)>) -> bool {
         let Some((own, (time_ms, event_id))) = self.own.as_ref().zip(child) else { return false };

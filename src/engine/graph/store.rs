@@ -4,11 +4,13 @@ use prost::Message;
 
 use super::layers::Said;
 use super::shares::{ChildShare, OwnShare};
+use super::texts::TextId;
 use super::{CASCADE, Graph, Link, SUBTREE};
 use crate::decode::protobuf::Reader;
 use crate::engine::Engine;
-use crate::engine::brands::BrandId;
-use crate::engine::cut::{Cutter, RestoreError, Stored};
+use crate::engine::brands::{BrandId, Brands};
+use crate::engine::customers::Customers;
+use crate::engine::cut::{Cutter, RestoreError, RowBytes, Stored};
 use crate::engine::kind::{KeyReader, StateKind};
 use crate::engine::slab::Slot;
 use crate::engine::wire::Writer;
@@ -27,7 +29,7 @@ fn key_texts<const N: usize>(key: &[u8]) -> Option<[&str; N]> {
 }
 
 /// Writes a key of texts, brand first.
-fn key(out: &mut Cutter<'_>, texts: &[&str]) {
+fn key(out: &mut RowBytes, texts: &[&str]) {
     out.key(|writer| texts.iter().fold(writer, |begun, text| begun.text(text)));
 }
 
@@ -86,79 +88,41 @@ impl Engine {
     fn cut_outbound_visits(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, customers, graph, live, .. } = self;
         for slot in graph.outbound_visits.take_to_be_cut() {
-            let Graph { outbound_visits, links, texts, .. } = &mut *graph;
-            outbound_visits.change(slot, |pair| {
-                let customer = customers.get(pair.left);
-                let (share, sharer) = links.names(Link(pair.right), texts);
-                key(out, &[brands.name(customer.brand), customer.names.id(), share, sharer]);
-                let mut state = Writer(out.payload());
-                write_visit(state.signed(1, pair.value.first_ms), &pair.value.sums.read());
-                out.row(StateKind::OutboundVisit, true, &mut pair.stored, live);
-            });
+            graph.write_outbound_visit(slot, customers, brands, &mut out.bytes);
+            graph.outbound_visits.change(slot, |pair| out.row(StateKind::OutboundVisit, true, &mut pair.stored, live));
         }
     }
 
     fn cut_inbound_visits(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, graph, live, .. } = self;
         for slot in graph.inbound_visits.take_to_be_cut() {
-            let Graph { inbound_visits, links, texts, .. } = &mut *graph;
-            inbound_visits.change(slot, |pair| {
-                let link = Link(pair.left);
-                let (share, sharer) = links.names(link, texts);
-                let visitor = texts.text(super::texts::TextId(pair.right));
-                key(out, &[brands.name(links.key(link).brand), share, sharer, visitor]);
-                let sums = pair.value.sums.read();
-                let mut state = Writer(out.payload());
-                write_visit(state.number(1, pair.value.version), &sums);
-                state.number(7, sums.get(Measure::NewCustomers) > 0);
-                out.row(StateKind::InboundVisit, true, &mut pair.stored, live);
-            });
+            graph.write_inbound_visit(slot, brands, &mut out.bytes);
+            graph.inbound_visits.change(slot, |pair| out.row(StateKind::InboundVisit, true, &mut pair.stored, live));
         }
     }
 
     fn cut_inbound_referrals(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, customers, graph, live, .. } = self;
         for slot in graph.inbound_referrals.take_to_be_cut() {
-            let Graph { inbound_referrals, texts, .. } = &mut *graph;
-            inbound_referrals.change(slot, |pair| {
-                let sharer = customers.get(pair.left);
-                let child = texts.text(super::texts::TextId(pair.right));
-                key(out, &[brands.name(sharer.brand), sharer.names.id(), child]);
-                Writer(out.payload()).number(1, pair.value.version).message(2, |layers| pair.value.said.write(layers));
-                out.row(StateKind::InboundReferral, true, &mut pair.stored, live);
-            });
+            graph.write_inbound_referral(slot, customers, brands, &mut out.bytes);
+            graph.inbound_referrals.change(slot, |pair| out.row(StateKind::InboundReferral, true, &mut pair.stored, live));
         }
     }
 
     fn cut_shares(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, graph, live, .. } = self;
         for node in graph.take_shares_to_be_cut() {
-            if !graph.write_share(node, out.payload()) {
-                continue;
+            if graph.write_share_row(node, brands, &mut out.bytes) {
+                out.row(StateKind::Share, true, &mut graph.shares[node].stored, live);
             }
-            let Graph { shares, links, texts, .. } = &mut *graph;
-            let share = &mut shares[node];
-            let (share_id, sharer_id) = links.names(share.link, texts);
-            key(out, &[brands.name(links.key(share.link).brand), sharer_id, share_id]);
-            out.row(StateKind::Share, true, &mut share.stored, live);
         }
     }
 
     fn cut_child_shares(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, graph, live, .. } = self;
         for slot in graph.child_shares.take_to_be_cut() {
-            let Graph { child_shares, links, texts, .. } = &mut *graph;
-            child_shares.change(slot, |pair| {
-                let (parent_share, parent_sharer) = links.names(Link(pair.left), texts);
-                let (share, sharer) = links.names(Link(pair.right), texts);
-                let brand = brands.name(links.key(Link(pair.left)).brand);
-                key(out, &[brand, parent_share, parent_sharer, share, sharer]);
-                let event = pair.value.event.as_ref();
-                let mut state = Writer(out.payload());
-                state.number(1, pair.value.version).number(2, event.is_some()).signed(3, event.map_or(0, |(time_ms, _)| *time_ms));
-                state.text(4, event.map_or("", |(_, id)| id)).message(5, |layers| pair.value.said.write(layers));
-                out.row(StateKind::ChildShare, true, &mut pair.stored, live);
-            });
+            graph.write_child_share(slot, brands, &mut out.bytes);
+            graph.child_shares.change(slot, |pair| out.row(StateKind::ChildShare, true, &mut pair.stored, live));
         }
     }
 
@@ -285,6 +249,61 @@ impl Engine {
         let live = &mut self.live;
         self.graph.child_shares.change(pair, |changed| live.replace(&mut changed.stored, Some(stored.hash())));
         Ok(())
+    }
+}
+
+/// One row each, into the bytes of its key and payload.
+impl Graph {
+    pub(super) fn write_outbound_visit(&self, slot: Slot, customers: &Customers, brands: &Brands, out: &mut RowBytes) {
+        let pair = self.outbound_visits.get(slot);
+        let customer = customers.get(pair.left);
+        let (share, sharer) = self.links.names(Link(pair.right), &self.texts);
+        key(out, &[brands.name(customer.brand), customer.names.id(), share, sharer]);
+        let mut state = Writer(out.payload());
+        write_visit(state.signed(1, pair.value.first_ms), &pair.value.sums.read());
+    }
+
+    pub(super) fn write_inbound_visit(&self, slot: Slot, brands: &Brands, out: &mut RowBytes) {
+        let pair = self.inbound_visits.get(slot);
+        let link = Link(pair.left);
+        let (share, sharer) = self.links.names(link, &self.texts);
+        let visitor = self.texts.text(TextId(pair.right));
+        key(out, &[brands.name(self.links.key(link).brand), share, sharer, visitor]);
+        let sums = pair.value.sums.read();
+        let mut state = Writer(out.payload());
+        write_visit(state.number(1, pair.value.version), &sums);
+        state.number(7, sums.get(Measure::NewCustomers) > 0);
+    }
+
+    pub(super) fn write_inbound_referral(&self, slot: Slot, customers: &Customers, brands: &Brands, out: &mut RowBytes) {
+        let pair = self.inbound_referrals.get(slot);
+        let sharer = customers.get(pair.left);
+        let child = self.texts.text(TextId(pair.right));
+        key(out, &[brands.name(sharer.brand), sharer.names.id(), child]);
+        Writer(out.payload()).number(1, pair.value.version).message(2, |layers| pair.value.said.write(layers));
+    }
+
+    /// Whether it has a row: a share whose own event is not known has none.
+    pub(super) fn write_share_row(&self, node: Slot, brands: &Brands, out: &mut RowBytes) -> bool {
+        if !self.write_share(node, out.payload()) {
+            return false;
+        }
+        let link = self.shares[node].link;
+        let (share_id, sharer_id) = self.links.names(link, &self.texts);
+        key(out, &[brands.name(self.links.key(link).brand), sharer_id, share_id]);
+        true
+    }
+
+    pub(super) fn write_child_share(&self, slot: Slot, brands: &Brands, out: &mut RowBytes) {
+        let pair = self.child_shares.get(slot);
+        let (parent_share, parent_sharer) = self.links.names(Link(pair.left), &self.texts);
+        let (share, sharer) = self.links.names(Link(pair.right), &self.texts);
+        let brand = brands.name(self.links.key(Link(pair.left)).brand);
+        key(out, &[brand, parent_share, parent_sharer, share, sharer]);
+        let event = pair.value.event.as_ref();
+        let mut state = Writer(out.payload());
+        state.number(1, pair.value.version).number(2, event.is_some()).signed(3, event.map_or(0, |(time_ms, _)| *time_ms));
+        state.text(4, event.map_or("", |(_, id)| id)).message(5, |layers| pair.value.said.write(layers));
     }
 }
 

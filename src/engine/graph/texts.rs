@@ -1,4 +1,4 @@
-//! Ids of shares and customers as small numbers. Whoever was named once stays named, so none is ever dropped.
+//! Ids of shares and customers as small numbers. Whoever was named once stays named, so none is dropped while what names it is in memory.
 
 use std::hash::BuildHasher;
 
@@ -28,6 +28,29 @@ impl Texts {
         index.insert(hash, slot, |other| hasher.hash_one(&*entries[other]));
         self.text_bytes += text.len();
         TextId(slot)
+    }
+
+    /// The number of a text that has one.
+    pub(super) fn find(&self, text: &str) -> Option<TextId> {
+        self.index.find(self.hasher.hash_one(text), |slot| *self.entries[slot] == *text).map(TextId)
+    }
+
+    /// By slot, whether a place is free: to be completed with what is held, for [`Texts::keep_only`].
+    pub(super) fn vacancies(&self) -> Vec<bool> {
+        self.entries.vacancies()
+    }
+
+    /// Drops every text whose place is not marked.
+    pub(super) fn keep_only(&mut self, is_kept: &[bool]) {
+        for (slot, _) in (0..).zip(is_kept).filter(|(_, is_kept)| !**is_kept) {
+            let text = self.entries.remove(slot, "".into());
+            self.index.remove(self.hasher.hash_one(&*text), slot);
+            self.text_bytes -= text.len();
+        }
+    }
+
+    pub(super) fn vacant_bytes(&self) -> usize {
+        self.entries.vacant_bytes()
     }
 
     /// The text of a number.

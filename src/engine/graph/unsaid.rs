@@ -5,6 +5,7 @@ use prost::Message as _;
 
 use super::Graph;
 use crate::engine::Engine;
+use crate::engine::slab::Slot;
 use crate::pb;
 use pb::contribution::Value;
 
@@ -58,8 +59,11 @@ impl Engine {
 
 impl Graph {
     fn touch_all(&mut self) {
-        (0..self.outbound_visits.slots()).for_each(|slot| self.outbound_visits.mark_for_sending(slot));
-        (0..self.outbound_referrals.slots()).for_each(|slot| self.outbound_referrals.mark_for_sending(slot));
-        (0..self.shares.slots()).for_each(|node| self.touch_parent(node));
+        let visits: Vec<Slot> = self.outbound_visits.occupied().map(|(slot, _)| slot).collect();
+        let referrals: Vec<Slot> = self.outbound_referrals.occupied().map(|(slot, _)| slot).collect();
+        let shares: Vec<Slot> = self.occupied_shares().map(|(node, _)| node).collect();
+        visits.into_iter().for_each(|slot| self.outbound_visits.mark_for_sending(slot));
+        referrals.into_iter().for_each(|slot| self.outbound_referrals.mark_for_sending(slot));
+        shares.into_iter().for_each(|node| self.touch_parent(node));
     }
 }

@@ -1,0 +1,150 @@
+//! Where cold state is kept: a file of each task on the local disk, without a name, gone with the task.
+//!
+//! Owns the files and the limit on what is in them. Promises nothing about durability: what is in here is in `task_state` too. Never
+//! knows what a group is.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, TableDefinition};
+
+use crate::engine::{ColdGroup, Evicted};
+use crate::model::TaskName;
+use crate::task::{ColdStore, ColdStoreError, ColdStores};
+
+const GROUPS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("groups");
+
+/// Pages that a task's file keeps in memory, bytes.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// All cold state of a process.
+#[derive(Clone, Debug)]
+pub struct ColdFiles {
+    dir: PathBuf,
+    bytes: Arc<AtomicU64>,
+    most_bytes: u64,
+}
+
+impl ColdFiles {
+    /// Files in `dir`, with `most_bytes` of groups in all of them together.
+    pub fn new(dir: PathBuf, most_bytes: u64) -> Self {
+        ColdFiles { dir, bytes: Arc::default(), most_bytes }
+    }
+}
+
+impl ColdStores for ColdFiles {
+    fn open(&self, task: &TaskName) -> Box<dyn ColdStore> {
+        Box::new(ColdFile { task: task.clone(), files: self.clone(), database: None, taken: Vec::new(), bytes: 0 })
+    }
+}
+
+/// Cold state of one task. Its file is made when the first group leaves memory.
+#[derive(Debug)]
+struct ColdFile {
+    task: TaskName,
+    files: ColdFiles,
+    database: Option<Database>,
+    /// Groups that are back in memory: removed together with the next ones that come.
+    taken: Vec<u64>,
+    /// Of the groups that are not taken.
+    bytes: u64,
+}
+
+impl ColdStore for ColdFile {
+    fn put(&mut self, groups: &[Evicted]) -> Result<(), ColdStoreError> {
+        let bytes: u64 = groups.iter().map(|group| group.rows.len() as u64).sum();
+        let all = self.files.bytes.load(Ordering::Relaxed);
+        if all + bytes > self.files.most_bytes {
+            return Err(ColdStoreError(format!("{all} bytes are on the disk, {bytes} more are too many for `limits.cold_bytes`")));
+        }
+        self.write(groups).map_err(|error| self.failed(&error))?;
+        self.taken.clear();
+        self.bytes += bytes;
+        self.files.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn take(&mut self, group: ColdGroup) -> Result<Vec<u8>, ColdStoreError> {
+        let rows = self.read(group.number).map_err(|error| self.failed(&error))?;
+        let bytes = rows.len() as u64;
+        self.taken.push(group.number);
+        self.bytes -= bytes;
+        self.files.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Ok(rows)
+    }
+}
+
+impl ColdFile {
+    fn failed(&self, error: &redb::Error) -> ColdStoreError {
+        ColdStoreError(format!("the file of task {} in {}: {error}", self.task, self.files.dir.display()))
+    }
+
+    fn write(&mut self, groups: &[Evicted]) -> Result<(), redb::Error> {
+        let database = match &mut self.database {
+            Some(database) => database,
+            closed => closed.insert(open(&self.files.dir)?),
+        };
+        let mut transaction = database.begin_write()?;
+        // Frees the pages of what was taken; nothing is synced.
+        transaction.set_durability(Durability::Immediate)?;
+        {
+            let mut table = transaction.open_table(GROUPS)?;
+            for number in &self.taken {
+                table.remove(number)?;
+            }
+            for evicted in groups {
+                table.insert(evicted.group.number, evicted.rows.as_slice())?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn read(&self, number: u64) -> Result<Vec<u8>, redb::Error> {
+        let missing = || redb::Error::Io(io::Error::new(io::ErrorKind::NotFound, format!("no group {number}")));
+        let table = self.database.as_ref().ok_or_else(missing)?.begin_read()?.open_table(GROUPS)?;
+        let rows = table.get(number)?.ok_or_else(missing)?;
+        Ok(rows.value().to_vec())
+    }
+}
+
+impl Drop for ColdFile {
+    fn drop(&mut self) {
+        self.files.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn open(dir: &std::path::Path) -> Result<Database, redb::Error> {
+    let file = tempfile::tempfile_in(dir)?;
+    let backend = Unsynced(FileBackend::new(file)?);
+    Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
+}
+
+/// A file that need not outlive the process.
+#[derive(Debug)]
+struct Unsynced(FileBackend);
+
+impl StorageBackend for Unsynced {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.0.write(offset, data)
+    }
+}

@@ -1,0 +1,153 @@
+//! What leaves memory: customers and cells that nothing has touched for longest.
+//!
+//! A clock goes round over the customers: whoever was touched since it last came by is passed over once. Whoever hangs together with
+//! more rows than [`MOST_ROWS`] stays: taking that back for one event would take longer than it is worth.
+
+use super::{Evicted, GroupRows, Leaving, due_of, push_row};
+use crate::engine::Engine;
+use crate::engine::cells::Cells;
+use crate::engine::customer::Customer;
+use crate::engine::cut::{RowBytes, write_cell_key};
+use crate::engine::kind::StateKind;
+use crate::engine::payload;
+use crate::engine::slab::Slot;
+
+/// State rows of a customer that still leaves memory.
+const MOST_ROWS: usize = 5_000;
+
+impl Engine {
+    /// Takes groups out of memory until about `bytes` of memory are free again: none while anything waits to be served, sent or cut,
+    /// so to be called after a cut. What was given must be kept for [`Engine::take_back`], or given back at once.
+    pub fn evict(&mut self, bytes: usize) -> Vec<Evicted> {
+        if bytes == 0 || self.dirty_rows() + self.dirty_state() + self.dirty_contributions() > 0 {
+            return Vec::new();
+        }
+        let goal_bytes = self.used_bytes().saturating_sub(bytes);
+        let mut evicted = Vec::new();
+        // What was touched lately leaves in the second round, if it has to.
+        for _ in 0..2 {
+            let used = self.used_bytes();
+            if used <= goal_bytes {
+                break;
+            }
+            let share = (used - goal_bytes) as f64 / used as f64;
+            self.evict_cells(StateKind::MinuteCell, share, &mut evicted);
+            self.evict_cells(StateKind::DayCell, share, &mut evicted);
+            self.evict_customers(share, &mut evicted);
+        }
+        evicted
+    }
+
+    fn evict_cells(&mut self, kind: StateKind, share: f64, evicted: &mut Vec<Evicted>) {
+        let mut cells = std::mem::replace(self.cells_mut(kind), Cells::new());
+        let most = part_of(cells.len(), share);
+        let mut groups: Vec<GroupRows> = Vec::new();
+        let mut numbers = hashbrown::HashMap::<u64, usize, foldhash::quality::FixedState>::default();
+        let mut row = RowBytes::default();
+        let gone = cells.evict(
+            most,
+            |key| self.cell_group(kind, key),
+            |hash, cell| {
+                let number = *numbers.entry(hash).or_insert_with(|| {
+                    groups.push(GroupRows { hash, bytes: Vec::new(), due_ms: i64::MAX });
+                    groups.len() - 1
+                });
+                let Some(group) = groups.get_mut(number) else { return };
+                row.key(|key| write_cell_key(key, kind, &cell.key, &self.brands, &self.symbols));
+                payload::encode_sums(&cell.sums(), row.payload());
+                push_row(&mut group.bytes, kind, &row.key, &row.payload);
+                let bucket_ms = if kind == StateKind::MinuteCell { 60_000 } else { 86_400_000 };
+                group.due_ms = group.due_ms.min((i64::from(cell.key.bucket) + 1) * bucket_ms);
+            },
+        );
+        *self.cells_mut(kind) = cells;
+        self.cold.count(kind, |keys| *keys += gone);
+        self.register(groups, evicted);
+    }
+
+    fn evict_customers(&mut self, share: f64, evicted: &mut Vec<Evicted>) {
+        let most = part_of(self.customers.len(), share);
+        let mut leaving = self.choose(most);
+        let mut rows: Vec<usize> = vec![1; leaving.groups.len()];
+        self.count_graph_rows(&leaving, &mut rows);
+        let stays = |number: u32| rows.get(number as usize).is_some_and(|count| *count > MOST_ROWS);
+        leaving.by_slot.retain(|_, number| !stays(*number));
+        leaving.by_name.retain(|_, number| !stays(*number));
+        self.take_out_of_graph(&mut leaving);
+        let mut slots: Vec<(Slot, u32)> = leaving.by_slot.iter().map(|(slot, number)| (*slot, *number)).collect();
+        slots.sort_unstable();
+        for (slot, number) in slots {
+            self.take_out_customer(slot, number, &mut leaving);
+        }
+        self.drop_unheld_names();
+        for kind in &leaving.kinds {
+            self.cold.count(*kind, |keys| *keys += 1);
+        }
+        // A customer of which nothing is stored yet is in the state under restoration alone, by rows of its own that are still to come.
+        let groups = leaving.groups.into_iter().filter(|group| !group.bytes.is_empty()).collect();
+        self.register(groups, evicted);
+    }
+
+    /// The next customers that the clock finds cold.
+    fn choose(&mut self, most: usize) -> Leaving {
+        let mut leaving = Leaving::default();
+        let slots = self.customers.slots();
+        for _ in 0..slots {
+            if leaving.groups.len() >= most {
+                break;
+            }
+            let slot = self.cold.hand % slots;
+            self.cold.hand = slot + 1;
+            if self.customers.get(slot).flags & Customer::VACANT != 0 || self.customers.pass_over(slot) {
+                continue;
+            }
+            let customer = self.customers.get(slot);
+            if customer.ids.chunks().nth(MOST_ROWS / 8).is_some() {
+                continue;
+            }
+            let number = leaving.groups.len() as u32;
+            let (brand, id) = (customer.brand, customer.names.id());
+            leaving.by_slot.insert(slot, number);
+            if let Some(name) = self.name_number(id) {
+                leaving.by_name.insert((brand, name), number);
+            }
+            leaving.groups.push(GroupRows { hash: self.customers.hash(brand, id), bytes: Vec::new(), due_ms: due_of(customer) });
+        }
+        leaving
+    }
+
+    fn take_out_customer(&mut self, slot: Slot, number: u32, leaving: &mut Leaving) {
+        let Engine { brands, symbols, customers, graph, .. } = self;
+        let customer = customers.get(slot);
+        let mut row = RowBytes::default();
+        for (chunk_number, chunk) in customer.ids.chunks() {
+            if let Some(stored) = chunk.stored {
+                row.key(|key| key.text(brands.name(customer.brand)).text(customer.names.id()).number(chunk_number));
+                payload::encode_ids(&chunk.ids, row.payload());
+                leaving.row(number, StateKind::MoreIds, &row, stored);
+            }
+        }
+        if let Some(stored) = customer.stored {
+            row.key(|key| key.text(brands.name(customer.brand)).text(customer.names.id()));
+            payload::encode_customer(customer, graph.names(customer.link), symbols, row.payload());
+            leaving.row(number, StateKind::Customer, &row, stored);
+        }
+        let sharer = customer.sharer;
+        self.customers.remove(slot);
+        if sharer != Customer::NO_SHARER {
+            self.take_out_sharer(sharer);
+        }
+    }
+
+    fn register(&mut self, groups: Vec<GroupRows>, evicted: &mut Vec<Evicted>) {
+        for rows in groups {
+            let group = self.cold.insert(rows.hash, &rows);
+            evicted.push(Evicted { group, rows: rows.bytes });
+        }
+    }
+}
+
+/// A share of a number, rounded up.
+fn part_of(number: usize, share: f64) -> usize {
+    (number as f64 * share).ceil() as usize
+}

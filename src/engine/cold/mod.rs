@@ -1,0 +1,293 @@
+//! State that has gone cold: what leaves memory, and what has to be back before something happens.
+//!
+//! Owns the index of all that is not in memory. What leaves goes as a group: one customer with all that hangs on it, or neighbouring
+//! cells. A group is the state rows of the last cut, word for word, so taking it back is what restoring is; whoever holds this engine
+//! keeps the groups' bytes, asks what an event or a contribution needs, and takes it back first. Promises that results are the same
+//! as if nothing had ever left. Never reads or writes a file or a table.
+
+mod leave;
+mod missing;
+
+use std::num::NonZeroU64;
+
+use hashbrown::{HashMap, HashTable};
+
+use super::Engine;
+use super::brands::BrandId;
+use super::cells::CellKey;
+use super::customer::Customer;
+use super::cut::RowBytes;
+use super::kind::{KeyReader, StateKind, row_hash};
+use super::slab::Slot;
+use crate::engine::RestoreError;
+
+/// A group that is not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ColdGroup {
+    /// Unique in its engine, ascending: where the bytes are.
+    pub number: u64,
+    hash: u64,
+}
+
+/// A group that has just left memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    /// Which.
+    pub group: ColdGroup,
+    /// What [`Engine::take_back`] needs.
+    pub rows: Vec<u8>,
+}
+
+/// Bytes of a group that are none: what kept them has damaged them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ColdError {
+    /// Cut short.
+    #[error("a group of cold state is cut short")]
+    Torn,
+    /// A row that cannot be taken back.
+    #[error("a group of cold state is damaged: {0}")]
+    Row(#[from] RestoreError),
+}
+
+/// How much of a state is not in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ColdCounts {
+    /// State rows.
+    pub keys: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Their bytes, wherever they are.
+    pub bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    hash: u64,
+    number: u64,
+    bytes: u32,
+    /// Before it is this minute nothing in the group may be forgotten.
+    due_minute: u32,
+}
+
+/// What is not in memory.
+#[derive(Debug, Default)]
+pub(super) struct Cold {
+    entries: HashTable<Entry>,
+    next_number: u64,
+    bytes: u64,
+    keys: [usize; StateKind::ALL.len()],
+    /// Groups that the sweep's pass wants to look at.
+    due: Vec<ColdGroup>,
+    /// Where the search for cold customers continues.
+    hand: Slot,
+}
+
+impl Cold {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn insert(&mut self, hash: u64, rows: &GroupRows) -> ColdGroup {
+        let number = self.next_number;
+        self.next_number += 1;
+        let bytes = u32::try_from(rows.bytes.len()).unwrap_or(u32::MAX);
+        let due_minute = u32::try_from(rows.due_ms / MS_PER_MINUTE).unwrap_or(u32::MAX);
+        self.entries.insert_unique(hash, Entry { hash, number, bytes, due_minute }, |entry| entry.hash);
+        self.bytes += u64::from(bytes);
+        ColdGroup { number, hash }
+    }
+
+    fn remove(&mut self, group: ColdGroup) -> bool {
+        let Ok(found) = self.entries.find_entry(group.hash, |entry| entry.number == group.number) else { return false };
+        self.bytes -= u64::from(found.remove().0.bytes);
+        true
+    }
+
+    fn contains(&self, group: ColdGroup) -> bool {
+        self.entries.find(group.hash, |entry| entry.number == group.number).is_some()
+    }
+
+    /// Adds the groups of a hash: those of another key with the same hash too, which does no harm.
+    fn find(&self, hash: u64, out: &mut Vec<ColdGroup>) {
+        let of_hash = self.entries.iter_hash(hash).filter(|entry| entry.hash == hash);
+        out.extend(of_hash.map(|entry| ColdGroup { number: entry.number, hash }));
+    }
+
+    /// A pass of the sweep begins: notes what it wants to look at.
+    pub(super) fn begin_pass(&mut self, limit_ms: i64) {
+        let is_due = |entry: &&Entry| i64::from(entry.due_minute) * MS_PER_MINUTE < limit_ms;
+        self.due = self.entries.iter().filter(is_due).map(|entry| ColdGroup { number: entry.number, hash: entry.hash }).collect();
+        self.due.sort_unstable_by(|one, other| other.number.cmp(&one.number));
+    }
+
+    pub(super) fn keys(&self, kind: StateKind) -> usize {
+        self.keys.get(kind as usize - 1).copied().unwrap_or_default()
+    }
+
+    fn count(&mut self, kind: StateKind, change: impl FnOnce(&mut usize)) {
+        if let Some(keys) = self.keys.get_mut(kind as usize - 1) {
+            change(keys);
+        }
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.entries.allocation_size() + self.due.capacity() * size_of::<ColdGroup>()
+    }
+}
+
+const MS_PER_MINUTE: i64 = 60_000;
+
+/// What a group is made of, before it leaves.
+#[derive(Debug)]
+pub(super) struct GroupRows {
+    hash: u64,
+    bytes: Vec<u8>,
+    due_ms: i64,
+}
+
+/// Customers that are leaving, numbered.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    /// Numbers by place.
+    pub(super) by_slot: HashMap<Slot, u32, foldhash::quality::FixedState>,
+    /// Numbers by brand and number of the id among the graph's texts.
+    pub(super) by_name: HashMap<(BrandId, Slot), u32, foldhash::quality::FixedState>,
+    groups: Vec<GroupRows>,
+    kinds: Vec<StateKind>,
+}
+
+impl Leaving {
+    /// Adds a row to a customer's group.
+    pub(super) fn row(&mut self, number: u32, kind: StateKind, row: &RowBytes, stored: NonZeroU64) {
+        let RowBytes { key, payload } = row;
+        debug_assert_eq!(row_hash(kind as u8, key, payload), stored, "a {} that changed since the cut", kind.name());
+        if let Some(group) = self.groups.get_mut(number as usize) {
+            push_row(&mut group.bytes, kind, key, payload);
+            self.kinds.push(kind);
+        }
+    }
+}
+
+fn push_row(bytes: &mut Vec<u8>, kind: StateKind, key: &[u8], payload: &[u8]) {
+    bytes.push(kind as u8);
+    for part in [key, payload] {
+        bytes.extend_from_slice(&(part.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(part);
+    }
+}
+
+/// Kind, key, payload.
+type Row<'a> = (u8, &'a [u8], &'a [u8]);
+
+fn read_row(bytes: &[u8]) -> Option<(Row<'_>, &[u8])> {
+    let (kind, rest) = bytes.split_first()?;
+    let (key, rest) = read_part(rest)?;
+    let (payload, rest) = read_part(rest)?;
+    Some(((*kind, key, payload), rest))
+}
+
+fn read_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
+impl Engine {
+    /// How much is not in memory.
+    pub fn cold(&self) -> ColdCounts {
+        ColdCounts { keys: self.cold.keys.iter().sum(), groups: self.cold.entries.len(), bytes: self.cold.bytes }
+    }
+
+    /// Bytes of memory in use: [`Engine::state_bytes`] without the places that left free.
+    pub fn used_bytes(&self) -> usize {
+        let vacant =
+            self.customers.vacant_bytes() + self.graph.vacant_bytes() + self.minute_cells.vacant_bytes() + self.day_cells.vacant_bytes();
+        self.state_bytes().saturating_sub(vacant)
+    }
+
+    /// Puts a group that left back into memory; one that is back already is left alone.
+    ///
+    /// # Errors
+    /// [`ColdError`]: the engine is of no further use.
+    pub fn take_back(&mut self, group: ColdGroup, rows: &[u8]) -> Result<(), ColdError> {
+        if !self.cold.remove(group) {
+            return Ok(());
+        }
+        // What is in memory or not makes no difference to what a checkpoint adds up to.
+        let (live, live_chunks) = (self.live, self.live_chunks);
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let ((number, key, payload), after) = read_row(rest).ok_or(ColdError::Torn)?;
+            self.restore(number, key, payload)?;
+            if let Some(kind) = StateKind::from_number(number) {
+                self.cold.count(kind, |keys| *keys -= 1);
+            }
+            rest = after;
+        }
+        (self.live, self.live_chunks) = (live, live_chunks);
+        self.sweep_again(rows);
+        Ok(())
+    }
+
+    /// A pass of the sweep may have gone over the place where a group came back.
+    fn sweep_again(&mut self, rows: &[u8]) {
+        let mut rest = rows;
+        while let Some(((number, key, _), after)) = read_row(rest) {
+            rest = after;
+            match StateKind::from_number(number) {
+                Some(StateKind::Customer) => {
+                    let mut reader = KeyReader(key);
+                    let Some((brand, id)) = reader.text().zip(reader.text()) else { continue };
+                    if let Some(slot) = self.brands.find(brand).and_then(|brand| self.customers.find(brand, id)) {
+                        self.sweep_customer(slot);
+                    }
+                }
+                Some(kind @ (StateKind::MinuteCell | StateKind::DayCell)) => self.sweep_cell_of(kind, key),
+                _ => {}
+            }
+        }
+    }
+
+    /// Groups that the sweep's pass under way wants back, no more than `most`: what may be forgotten of them is.
+    pub fn due_groups(&mut self, most: usize) -> Vec<ColdGroup> {
+        let mut groups = Vec::new();
+        while groups.len() < most
+            && let Some(group) = self.cold.due.pop()
+        {
+            if self.cold.contains(group) {
+                groups.push(group);
+            }
+        }
+        groups
+    }
+
+    /// Which cells leave and come back together: an hour or a day of one region.
+    fn cell_group(&self, kind: StateKind, key: &CellKey) -> u64 {
+        let bucket = if kind == StateKind::MinuteCell { key.bucket / 60 } else { key.bucket };
+        self.customers.hash_cells((kind as u8, key.brand, bucket, key.region))
+    }
+}
+
+/// When the first thing of a customer may be forgotten, Unix milliseconds.
+fn due_of(customer: &Customer) -> i64 {
+    let first = Some(customer.first.time_ms).filter(|_| customer.first.has_dimensions());
+    let oldest_day = customer.history.days().next().map(|(day, _)| i64::from(day) * 86_400_000);
+    [customer.ids.oldest_ms(), first, oldest_day].into_iter().flatten().min().unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_back_and_torn_ones_are_none() {
+        let mut bytes = Vec::new();
+        push_row(&mut bytes, StateKind::Share, b"key", b"payload");
+        push_row(&mut bytes, StateKind::Customer, b"", b"");
+        let (first, rest) = read_row(&bytes).expect("a row");
+        assert_eq!(first, (9, &b"key"[..], &b"payload"[..]));
+        assert_eq!(read_row(rest), Some(((1, &b""[..], &b""[..]), &b""[..])));
+        for length in 0..rest.len() {
+            assert_eq!(read_row(rest.get(..length).expect("a prefix")), None);
+        }
+    }
+}

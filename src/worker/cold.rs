@@ -1,0 +1,75 @@
+//! Memory: what has gone cold leaves it when the worker's tasks have too much together.
+//!
+//! Promises to look at memory after every cut, when nothing of the task waits for anything, and after every piece of a restore.
+
+use super::Worker;
+use super::io::Fatal;
+use super::slot::{Phase, Running};
+use crate::task::TaskError;
+
+impl Worker {
+    /// The memory of all tasks, bytes.
+    fn state_bytes(&self) -> usize {
+        let of = |running: &Running| running.task.engine().used_bytes();
+        let slots = self.slots.iter().map(|slot| {
+            let at_work = match &slot.phase {
+                Phase::Running(running) => of(running),
+                Phase::Restoring { restore, .. } => restore.engine().used_bytes(),
+                Phase::Restored { taken, .. } => taken.task.engine().used_bytes(),
+                _ => 0,
+            };
+            at_work + slot.memory.as_deref().map_or(0, of)
+        });
+        slots.sum::<usize>() + self.parked.values().map(of).sum::<usize>()
+    }
+
+    /// Whether state has to leave memory: from an eighth below the limit on, so that there is room until the next cut.
+    pub(super) fn is_memory_short(&self) -> bool {
+        self.state_bytes() > self.settings.state_bytes - self.settings.state_bytes / 8
+    }
+
+    /// What a task with so much memory has to give up: a quarter below its share of the limit is left to it.
+    fn excess(&self, used_bytes: usize) -> usize {
+        if !self.is_memory_short() {
+            return 0;
+        }
+        let share = self.settings.state_bytes / self.slots.len().max(1);
+        used_bytes.saturating_sub(share - share / 4)
+    }
+
+    /// Frees memory of a task that was just cut.
+    pub(super) fn relieve_memory(&mut self, slot: usize) -> Result<(), Fatal> {
+        let used = self.running_mut(slot).map_or(0, |running| running.task.engine().used_bytes());
+        let excess = self.excess(used);
+        let Some(running) = self.running_mut(slot).filter(|_| excess > 0) else { return Ok(()) };
+        let outcome = running.task.evict(excess);
+        self.note_eviction(outcome)
+    }
+
+    /// Frees memory of a task under restoration. A store that is full only means that memory is not freed; what it has lost is found
+    /// out when it is needed.
+    pub(super) fn relieve_restore(&mut self, slot: usize) {
+        let Some(Phase::Restoring { restore, .. }) = self.slots.get(slot).map(|slot| &slot.phase) else { return };
+        let excess = self.excess(restore.engine().used_bytes());
+        let Some(Phase::Restoring { restore, .. }) = self.slots.get_mut(slot).map(|slot| &mut slot.phase) else { return };
+        if excess == 0 {
+            return;
+        }
+        let generation = restore.generation();
+        let outcome = restore.evict(excess);
+        if let Err(Fatal(error)) = self.note_eviction(outcome)
+            && let Some(at) = self.slots.get_mut(slot)
+        {
+            at.phase = Phase::Unreadable { generation, error };
+        }
+    }
+
+    fn note_eviction(&mut self, outcome: Result<usize, TaskError>) -> Result<(), Fatal> {
+        match outcome {
+            Ok(groups) => self.counters.evicted += groups as u64,
+            Err(error @ TaskError::NoRoom { .. }) => self.last_error = Some(error.to_string()),
+            Err(error) => return Err(Fatal(error.to_string())),
+        }
+        Ok(())
+    }
+}
