@@ -59,10 +59,14 @@ fn tables_are_a_function_of_the_set_of_events_whatever_fails() {
                 stats.raised,
             ];
             let met = [stats.takeovers, stats.checkpoints, stats.relayed, stats.refused_relays, stats.duplicates, stats.refused_events];
+            let cold = [stats.evicted, stats.loaded];
             let undying: Vec<&str> =
                 Boundary::ALL.into_iter().filter(|boundary| stats.deaths[*boundary as usize] == 0).map(Boundary::name).collect();
             assert!(seeds < 1_000 || undying.is_empty(), "nobody died at {undying:?}");
-            assert!(seeds < 1_000 || struck.iter().chain(&met).all(|count| *count > 0), "faults that never strike prove nothing");
+            assert!(
+                seeds < 1_000 || struck.iter().chain(&met).chain(&cold).all(|count| *count > 0),
+                "faults that never strike prove nothing"
+            );
         }
         Err(failures) => panic!("{}", report_all(&failures)),
     }

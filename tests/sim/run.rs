@@ -82,11 +82,16 @@ pub struct Stats {
     pub deaths: [u64; Boundary::ALL.len()],
     /// Events refused because their ids may have been forgotten.
     pub refused_events: u64,
+    /// Groups of cold state that left memory, and came back.
+    pub evicted: u64,
+    pub loaded: u64,
 }
 
 impl Stats {
     pub fn add(&mut self, other: &Stats) {
         self.crashes += other.crashes;
+        self.evicted += other.evicted;
+        self.loaded += other.loaded;
         self.freezes += other.freezes;
         self.expelled += other.expelled;
         self.rebalances += other.rebalances;

@@ -245,6 +245,8 @@ impl Run {
         let Some(process) = &mut self.processes[slot] else { return };
         let counters = process.worker.counters().take();
         self.stats.fenced += counters.fenced;
+        self.stats.evicted += counters.evicted;
+        self.stats.loaded += counters.loaded;
         self.stats.takeovers += counters.takeover_ms.len() as u64;
         self.stats.checkpoints += counters.checkpoint_ms.len() as u64;
         self.stats.refused_relays += counters.refused_relays;
