@@ -148,3 +148,35 @@ impl StorageBackend for Unsynced {
         self.0.write(offset, data)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(rows: &[u8]) -> Vec<Evicted> {
+        vec![Evicted { group: ColdGroup::default(), rows: rows.to_vec() }]
+    }
+
+    #[test]
+    fn groups_come_back_and_count_while_they_are_away() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let files = ColdFiles::new(dir.path().to_owned(), 10);
+        let mut store = files.open(&"0".into());
+        store.put(&group(b"seven..")).expect("room");
+        assert!(store.put(&group(b"four")).expect_err("no room").to_string().contains("limits.cold_bytes"));
+        assert_eq!(store.take(ColdGroup::default()), Ok(b"seven..".to_vec()));
+        store.put(&group(b"four")).expect("room again");
+        assert_eq!(store.take(ColdGroup::default()), Ok(b"four".to_vec()));
+        store.put(&group(b"ten bytes.")).expect("room again");
+        drop(store);
+        assert_eq!(files.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 0, "files without a name");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error_with_its_name() {
+        let files = ColdFiles::new("/nowhere/at/all".into(), 10);
+        let error = files.open(&"3".into()).put(&group(b"x")).expect_err("no folder").to_string();
+        assert!(error.contains("task 3") && error.contains("/nowhere/at/all"), "{error}");
+    }
+}

@@ -275,13 +275,19 @@ impl<'stack> World<'stack> {
     /// # Errors
     /// As [`World::wait_caught_up`].
     pub fn wait_caught_up_within(&self, deadline: Duration) -> Result<()> {
-        super::wait_until("committed offsets at the ends of all logs", deadline, || {
-            for key in ["scans", "purchases", "shares", "exchange"] {
-                if self.lag(&self.topic(key))? > 0 {
-                    return Ok(false);
-                }
+        super::wait_until("committed offsets at the ends of all logs", deadline, || self.is_caught_up())
+    }
+
+    /// Whether the group has committed up to the ends of all logs.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub fn is_caught_up(&self) -> Result<bool> {
+        for key in ["scans", "purchases", "shares", "exchange"] {
+            if self.lag(&self.topic(key))? > 0 {
+                return Ok(false);
             }
-            Ok(true)
-        })
+        }
+        Ok(true)
     }
 }

@@ -22,7 +22,7 @@ use super::slab::Slot;
 use crate::engine::RestoreError;
 
 /// A group that is not in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ColdGroup {
     /// Unique in its engine, ascending: where the bytes are.
     pub number: u64,
@@ -117,7 +117,7 @@ impl Cold {
     pub(super) fn begin_pass(&mut self, limit_ms: i64) {
         let is_due = |entry: &&Entry| i64::from(entry.due_minute) * MS_PER_MINUTE < limit_ms;
         self.due = self.entries.iter().filter(is_due).map(|entry| ColdGroup { number: entry.number, hash: entry.hash }).collect();
-        self.due.sort_unstable_by(|one, other| other.number.cmp(&one.number));
+        self.due.sort_unstable_by_key(|group| std::cmp::Reverse(group.number));
     }
 
     pub(super) fn keys(&self, kind: StateKind) -> usize {

@@ -1,0 +1,102 @@
+//! Goal: a process whose state is several times as large as `limits.state_bytes` keeps the limit and says nothing wrong.
+//! Method: generated events of many customers flow into a process with the least memory that the configuration allows; it is killed
+//! once, so that the whole checkpoint is taken back within the same limit; at rest the audit recomputes every table.
+//!
+//! The small form runs with the other tests. A larger one:
+//!
+//! ```sh
+//! ONECODE_COLD_EVENTS=3000000 cargo test --release --workspace --test cold_state -- --nocapture
+//! ```
+
+mod common;
+
+use anyhow::{Context as _, Result, ensure};
+use common::load::{Load, options};
+use common::{Pipeline, Stack, World};
+use onecode::generate::Options;
+
+const PARTITIONS: u32 = 6;
+const SMALL_EVENTS: u64 = 200_000;
+const STATE_BYTES: u64 = 16 << 20;
+/// Keys of the state for each key that is in memory.
+const TIMES: f64 = 4.0;
+
+/// What was seen of a process while it ran.
+#[derive(Debug, Default)]
+struct Seen {
+    most_state_bytes: f64,
+    keys: f64,
+    cold_keys: f64,
+    cold_bytes: f64,
+    loads: f64,
+}
+
+impl Seen {
+    /// A process that does not answer is not there yet.
+    fn look(&mut self, pipeline: &Pipeline) {
+        let Ok(state_bytes) = pipeline.metric("onecode_state_bytes", &[]) else { return };
+        self.most_state_bytes = self.most_state_bytes.max(state_bytes);
+        for (name, value) in [
+            ("onecode_state_keys", &mut self.keys),
+            ("onecode_cold_keys", &mut self.cold_keys),
+            ("onecode_cold_bytes", &mut self.cold_bytes),
+            ("onecode_cold_loads_total", &mut self.loads),
+        ] {
+            *value = pipeline.metric(name, &[]).unwrap_or(*value);
+        }
+    }
+}
+
+/// Resident memory of a process, bytes.
+fn resident_bytes(process: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kibibytes * 1024)
+}
+
+#[test]
+fn state_that_is_larger_than_its_memory_leaves_for_the_disk_and_stays_exact() -> Result<()> {
+    let events = match std::env::var("ONECODE_COLD_EVENTS") {
+        Ok(text) => text.parse().context("ONECODE_COLD_EVENTS must be a number")?,
+        Err(_) => SMALL_EVENTS,
+    };
+    let stack = Stack::own("cold")?;
+    let world = World::on(&stack, "cold")?;
+    world.migrate(PARTITIONS as i32)?;
+    let limit = STATE_BYTES.to_string();
+    let environment = [("ONECODE_LIMITS__STATE_BYTES", limit.as_str()), ("ONECODE_PIPELINE__CHECKPOINT_INTERVAL_MS", "2000")];
+    let mix = Options { customers: u32::try_from(events / 2).unwrap_or(u32::MAX), ..options(events, PARTITIONS) };
+    let load = Load::start(&world, mix, 20_000)?;
+    let mut seen = Seen::default();
+
+    let first = world.spawn_with(0, &[], &environment)?;
+    onecode_local::wait_for("state on the disk", common::DEADLINE, || {
+        let code = first.exit_code()?;
+        ensure!(code.is_none(), "the process ended by itself with {code:?}:\n{}", first.log_text());
+        seen.look(&first);
+        Ok((seen.cold_keys > 0.0 && load.is_over()).then_some(()))
+    })?;
+    first.kill()?;
+    load.finish()?;
+
+    let second = world.spawn_with(0, &[], &environment)?;
+    onecode_local::wait_for("the end of the logs", common::DEADLINE, || {
+        let code = second.exit_code()?;
+        ensure!(code.is_none(), "the process ended by itself with {code:?}:\n{}", second.log_text());
+        seen.look(&second);
+        Ok((second.metric("onecode_ready", &[]).is_ok_and(|ready| ready > 0.0) && world.is_caught_up()?).then_some(()))
+    })?;
+    seen.look(&second);
+    let resident = resident_bytes(second.pid())?;
+    ensure!(second.terminate()? == 0, "the drain failed: {}", second.log_text());
+    let audit = world.onecode_within(common::DEADLINE, &["audit"])?;
+    ensure!(audit.code == 0, "{audit}");
+
+    println!("cold: {events} events, limit {STATE_BYTES} bytes, resident {resident} bytes, {seen:?}");
+    let in_memory = seen.keys - seen.cold_keys;
+    ensure!(seen.keys >= TIMES * in_memory, "only {} of {} keys are not in memory", seen.cold_keys, seen.keys);
+    ensure!(seen.loads > 0.0, "nothing ever came back");
+    ensure!(seen.most_state_bytes <= STATE_BYTES as f64, "{} bytes of state in memory", seen.most_state_bytes);
+    Ok(())
+}
