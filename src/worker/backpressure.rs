@@ -50,6 +50,7 @@ impl Worker {
         let too_much = self.buffered_bytes(io) > limit(self.settings.buffered_bytes)
             || io.in_flight().messages > limit(self.settings.in_flight_messages)
             || self.dirty_keys_most() > limit(4 * self.settings.dirty_keys_per_checkpoint)
+            || self.dirty_keys_most() > 0 && self.is_memory_full()
             || self.is_hasty();
         if too_much == self.pressure.paused {
             return;

@@ -24,9 +24,10 @@ impl Worker {
 
     fn is_checkpoint_due(&mut self, slot: usize, now: Now) -> bool {
         let (draining, most_dirty_keys) = (self.draining, self.settings.dirty_keys_per_checkpoint);
+        let is_full = self.is_memory_full();
         let early_ms = if self.is_memory_short() { self.settings.checkpoint_interval_ms * 3 / 4 } else { 0 };
         let Some(running) = self.running_mut(slot) else { return false };
-        if running.checkpoint.is_some() || !running.may_serve(now.mono_ms, draining, most_dirty_keys) {
+        if running.checkpoint.is_some() || !running.may_serve(now.mono_ms, draining || is_full, most_dirty_keys) {
             return false;
         }
         if !running.task.has_unsaved() {
@@ -35,7 +36,8 @@ impl Worker {
             running.checkpointed_at_ms = now.mono_ms;
             return now.mono_ms - running.written_at_ms >= REWRITE_AFTER_MS;
         }
-        let is_large = running.task.engine().dirty_state() >= most_dirty_keys;
+        let dirty_keys = running.task.engine().dirty_state();
+        let is_large = dirty_keys >= most_dirty_keys || is_full && dirty_keys > 0;
         draining || is_large || now.mono_ms >= running.next_checkpoint_ms - early_ms
     }
 

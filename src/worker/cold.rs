@@ -28,6 +28,12 @@ impl Worker {
         self.state_bytes() > self.settings.state_bytes - self.settings.state_bytes / 8
     }
 
+    /// Whether the limit itself is reached. What has changed cannot leave before it is cut: so everything that has is cut at once, and
+    /// nothing more is read until it is.
+    pub(super) fn is_memory_full(&self) -> bool {
+        self.state_bytes() > self.settings.state_bytes
+    }
+
     /// What a task with so much memory has to give up: a quarter below its share of the limit is left to it.
     fn excess(&self, used_bytes: usize) -> usize {
         if !self.is_memory_short() {

@@ -207,9 +207,9 @@ impl Running {
 
     /// Whether the task may serve and checkpoint; opens the gate for good when it may. So many changed keys are worth a checkpoint that
     /// nobody who dies now has to read again.
-    pub fn may_serve(&mut self, now_ms: i64, draining: bool, most_dirty_keys: usize) -> bool {
+    pub fn may_serve(&mut self, now_ms: i64, in_haste: bool, most_dirty_keys: usize) -> bool {
         let Some(until_ms) = self.serve_gate_ms else { return true };
-        if draining || now_ms >= until_ms || self.task.engine().dirty_state() >= most_dirty_keys || self.has_replayed() {
+        if in_haste || now_ms >= until_ms || self.task.engine().dirty_state() >= most_dirty_keys || self.has_replayed() {
             self.serve_gate_ms = None;
             return true;
         }
