@@ -103,7 +103,7 @@ impl Worker {
                     keys: running.task.engine().keys().iter().map(|(kind, keys)| (kind.name(), keys as u64)).collect(),
                     dirty_keys: running.task.engine().dirty_state() as u64,
                     relay_gaps: running.task.open_gaps(),
-                    state_bytes: running.task.engine().state_bytes(),
+                    state_bytes: running.task.engine().used_bytes(),
                     cold: running.task.engine().cold(),
                     logs: running
                         .task
