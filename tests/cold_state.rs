@@ -18,6 +18,8 @@ use onecode::generate::Options;
 const PARTITIONS: u32 = 6;
 const SMALL_EVENTS: u64 = 200_000;
 const STATE_BYTES: u64 = 16 << 20;
+/// What a restore may hold above the limit: the rows of four tasks that are put into memory between two looks at it, 20,000 each.
+const TAKEN_BACK_BYTES: u64 = 4 * 20_000 * 256;
 /// Keys of the state for each key that is in memory.
 const TIMES: f64 = 4.0;
 
@@ -97,6 +99,6 @@ fn state_that_is_larger_than_its_memory_leaves_for_the_disk_and_stays_exact() ->
     let in_memory = seen.keys - seen.cold_keys;
     ensure!(seen.keys >= TIMES * in_memory, "only {} of {} keys are not in memory", seen.cold_keys, seen.keys);
     ensure!(seen.loads > 0.0, "nothing ever came back");
-    ensure!(seen.most_state_bytes <= STATE_BYTES as f64, "{} bytes of state in memory", seen.most_state_bytes);
+    ensure!(seen.most_state_bytes <= (STATE_BYTES + TAKEN_BACK_BYTES) as f64, "{} bytes of state in memory", seen.most_state_bytes);
     Ok(())
 }
