@@ -6,8 +6,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use super::histogram::END_TO_END_SECONDS;
 use super::names::{
-    ALL, AUDIT_DIFFERENCES, BUILD_INFO, CHECKPOINT, END_TO_END, FENCED, INSERT, INSERT_RETRIES, INSERT_ROWS, Kind, LIMIT, TAKEOVER,
-    TAKEOVERS,
+    ALL, AUDIT_DIFFERENCES, BUILD_INFO, CHECKPOINT, COLD_EVICTIONS, COLD_LOADS, END_TO_END, FENCED, INSERT, INSERT_RETRIES, INSERT_ROWS,
+    Kind, LIMIT, TAKEOVER, TAKEOVERS,
 };
 use super::{Status, WorkerMetrics};
 use crate::config::Config;
@@ -88,7 +88,7 @@ fn register(config: &Config) {
     }
     let inputs = config.topics.inputs().map(|(_, name, _)| name.to_owned());
     drop(WorkerMetrics::new(inputs.chain([config.topics.exchange.clone()])));
-    for counter in [TAKEOVERS, FENCED] {
+    for counter in [TAKEOVERS, FENCED, COLD_EVICTIONS, COLD_LOADS] {
         metrics::counter!(counter.name).absolute(0);
     }
     for table in Table::ALL.map(Table::name).into_iter().chain([TASK_STATE]) {

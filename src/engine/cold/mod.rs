@@ -137,6 +137,9 @@ impl Cold {
 
 const MS_PER_MINUTE: i64 = 60_000;
 
+/// Longer, and one event brings back many cells that nobody needs; shorter, and the index of what is away takes more memory.
+const MINUTES_A_GROUP: u32 = 10;
+
 /// What a group is made of, before it leaves.
 #[derive(Debug)]
 pub(super) struct GroupRows {
@@ -260,9 +263,9 @@ impl Engine {
         groups
     }
 
-    /// Which cells leave and come back together: an hour or a day of one region.
+    /// Which cells leave and come back together: ten minutes or a day of one region.
     fn cell_group(&self, kind: StateKind, key: &CellKey) -> u64 {
-        let bucket = if kind == StateKind::MinuteCell { key.bucket / 60 } else { key.bucket };
+        let bucket = if kind == StateKind::MinuteCell { key.bucket / MINUTES_A_GROUP } else { key.bucket };
         self.customers.hash_cells((kind as u8, key.brand, bucket, key.region))
     }
 }
