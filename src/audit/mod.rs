@@ -135,14 +135,7 @@ impl Scope {
 /// # Errors
 /// [`AuditError`]; differences are no error, they are in the report.
 pub async fn audit(config: &Config, options: &AuditOptions, mut progress: impl FnMut(&TableReport)) -> Result<Report, AuditError> {
-    if let Some(days) = config.clickhouse.archive_retention_days {
-        return Err(AuditError::ArchiveExpires { days });
-    }
-    let admin = bounded(Admin::new(&config.clickhouse), options.memory_bytes);
-    let differences = migrate::compare(&admin).await?;
-    if !differences.is_empty() {
-        return Err(AuditError::Schema(differences));
-    }
+    let admin = open(config, options).await?;
     let mut scope = Scope { brand: options.brand.clone(), days: options.days, ..Scope::all(config) };
     let found = find_conflicts(&admin, &scope).await?;
     let retention_hours = config.clickhouse.minute_retention_days * 24;
@@ -162,6 +155,22 @@ pub async fn audit(config: &Config, options: &AuditOptions, mut progress: impl F
         reports.push(report);
     }
     Ok(Report { tables: reports, left_out_customers: scope.conflicts.customers(), conflicts: found })
+}
+
+/// ClickHouse for an audit by the archive.
+///
+/// # Errors
+/// [`AuditError`]: when there is no archive of everything, or the tables are others.
+async fn open(config: &Config, options: &AuditOptions) -> Result<Admin, AuditError> {
+    if let Some(days) = config.clickhouse.archive_retention_days {
+        return Err(AuditError::ArchiveExpires { days });
+    }
+    let admin = bounded(Admin::new(&config.clickhouse), options.memory_bytes);
+    let differences = migrate::compare(&admin).await?;
+    if !differences.is_empty() {
+        return Err(AuditError::Schema(differences));
+    }
+    Ok(admin)
 }
 
 fn bounded(admin: Admin, memory_bytes: u64) -> Admin {

@@ -13,9 +13,8 @@ use std::time::{Duration, Instant};
 use super::events::Conflicts;
 use super::log::{LogAuditError, Logs, Snapshot};
 use super::report::{Key, Report, RowDifference, TableReport};
-use super::{AuditError, AuditOptions, Scope, bounded, compare, find_conflicts, tables};
+use super::{AuditError, AuditOptions, Scope, compare, find_conflicts, open, tables};
 use crate::config::Config;
-use crate::migrate;
 use crate::store::{Admin, literal};
 
 /// Between two looks at where the tasks stand.
@@ -56,14 +55,7 @@ impl Sampler {
     /// # Errors
     /// [`AuditError`]: when there is no archive of everything, or the tables are others.
     pub async fn new(config: &Config, options: AuditOptions, size: usize, settle_within: Duration) -> Result<Sampler, AuditError> {
-        if let Some(days) = config.clickhouse.archive_retention_days {
-            return Err(AuditError::ArchiveExpires { days });
-        }
-        let admin = bounded(Admin::new(&config.clickhouse), options.memory_bytes);
-        let differences = migrate::compare(&admin).await?;
-        if !differences.is_empty() {
-            return Err(AuditError::Schema(differences));
-        }
+        let admin = open(config, &options).await?;
         Ok(Sampler { admin, options, size, settle_within, wrong: BTreeSet::new() })
     }
 

@@ -2,6 +2,7 @@
 //! all the time, so that an outage of any length costs no membership.
 
 use super::Worker;
+use super::cold::Memory;
 use super::io::Io;
 use super::slot::Phase;
 use crate::model::{Offset, TopicPartition};
@@ -50,7 +51,7 @@ impl Worker {
         let too_much = self.buffered_bytes(io) > limit(self.settings.buffered_bytes)
             || io.in_flight().messages > limit(self.settings.in_flight_messages)
             || self.dirty_keys_most() > limit(4 * self.settings.dirty_keys_per_checkpoint)
-            || self.dirty_keys_most() > 0 && self.is_memory_full()
+            || self.dirty_keys_most() > 0 && self.memory() == Memory::Full
             || self.is_hasty();
         if too_much == self.pressure.paused {
             return;

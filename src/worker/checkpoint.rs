@@ -1,6 +1,7 @@
 //! Checkpoints: cut, wait for everything that the cut stands on, write it in one atomic insert, commit the offsets.
 
 use super::boundary::Boundary;
+use super::cold::Memory;
 use super::io::{Claim, Commit, Fatal, Io, LogError, RunId, StoreRequest};
 use super::outbox::WorkerOutbox;
 use super::slot::{Checkpoint, Phase, Running};
@@ -13,19 +14,21 @@ const REWRITE_AFTER_MS: i64 = 86_400_000;
 impl Worker {
     /// Begins checkpoints whose time has come, and writes those whose cut is covered.
     pub(super) fn advance_checkpoints<I: Io>(&mut self, io: &mut I, now: Now) -> Result<(), Fatal> {
+        let mut memory = self.memory();
         for slot in 0..self.slots.len() {
-            if self.is_checkpoint_due(slot, now) {
+            if self.is_checkpoint_due(slot, now, memory) {
                 self.cut(io, slot, now)?;
+                memory = self.memory();
             }
             self.write_if_covered(io, slot);
         }
         Ok(())
     }
 
-    fn is_checkpoint_due(&mut self, slot: usize, now: Now) -> bool {
+    fn is_checkpoint_due(&mut self, slot: usize, now: Now, memory: Memory) -> bool {
         let (draining, most_dirty_keys) = (self.draining, self.settings.dirty_keys_per_checkpoint);
-        let is_full = self.is_memory_full();
-        let early_ms = if self.is_memory_short() { self.settings.checkpoint_interval_ms * 3 / 4 } else { 0 };
+        let is_full = memory == Memory::Full;
+        let early_ms = if memory == Memory::Enough { 0 } else { self.settings.checkpoint_interval_ms * 3 / 4 };
         let Some(running) = self.running_mut(slot) else { return false };
         if running.checkpoint.is_some() || !running.may_serve(now.mono_ms, draining || is_full, most_dirty_keys) {
             return false;

@@ -7,6 +7,18 @@ use super::io::Fatal;
 use super::slot::{Phase, Running};
 use crate::task::TaskError;
 
+/// How much memory is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// No state has to leave.
+    Enough,
+    /// State has to leave: from an eighth below the limit on, so that there is room until the next cut.
+    Short,
+    /// The limit itself is reached. What has changed cannot leave before it is cut: so everything that has is cut at once, and nothing
+    /// more is read until it is.
+    Full,
+}
+
 impl Worker {
     /// The memory of all tasks, bytes.
     fn state_bytes(&self) -> usize {
@@ -23,20 +35,19 @@ impl Worker {
         slots.sum::<usize>() + self.parked.values().map(of).sum::<usize>()
     }
 
-    /// Whether state has to leave memory: from an eighth below the limit on, so that there is room until the next cut.
-    pub(super) fn is_memory_short(&self) -> bool {
-        self.state_bytes() > self.settings.state_bytes - self.settings.state_bytes / 8
-    }
-
-    /// Whether the limit itself is reached. What has changed cannot leave before it is cut: so everything that has is cut at once, and
-    /// nothing more is read until it is.
-    pub(super) fn is_memory_full(&self) -> bool {
-        self.state_bytes() > self.settings.state_bytes
+    /// How much memory is left. Adds up what every key of every task takes: to be asked once, not for each task.
+    pub(super) fn memory(&self) -> Memory {
+        let (used, limit) = (self.state_bytes(), self.settings.state_bytes);
+        match used {
+            _ if used > limit => Memory::Full,
+            _ if used > limit - limit / 8 => Memory::Short,
+            _ => Memory::Enough,
+        }
     }
 
     /// What a task with so much memory has to give up: a quarter below its share of the limit is left to it.
     fn excess(&self, used_bytes: usize) -> usize {
-        if !self.is_memory_short() {
+        if self.memory() == Memory::Enough {
             return 0;
         }
         let share = self.settings.state_bytes / self.slots.len().max(1);
