@@ -7,8 +7,8 @@ mod row_reader;
 mod sim;
 
 use onecode::task::{KIND_MARK, KIND_POSITIONS};
-use onecode::worker::Boundary;
-use sim::{Failure, Run, Sabotage, at_rest, is_right, run_seed, run_seeds, stopped, with_a_new_topic};
+use onecode::worker::{Boundary, Switches};
+use sim::{Failure, Run, Sabotage, after_coming_to_share, at_rest, is_right, run_seed, run_seeds, stopped, with_a_new_topic};
 
 /// Seeds of every test run.
 const SEEDS: u64 = 10_000;
@@ -57,6 +57,7 @@ fn tables_are_a_function_of_the_set_of_events_whatever_fails() {
                 stats.replaced,
                 stats.grown,
                 stats.raised,
+                stats.shared,
             ];
             let met = [stats.takeovers, stats.checkpoints, stats.relayed, stats.refused_relays, stats.duplicates, stats.refused_events];
             let cold = [stats.evicted, stats.loaded];
@@ -150,6 +151,19 @@ fn a_topic_that_shares_the_tasks_partitions_and_grows_is_refused() {
         seen += 1;
     }
     assert!(seen > 0, "no topic shares the tasks' partitions");
+}
+
+/// Read from its start, a log whose events were relayed and forgotten since would fill the dead letters.
+#[test]
+fn a_topic_that_comes_to_share_the_tasks_partitions_is_gone_on_with_where_its_relays_end() {
+    let mut refused_from_the_start = 0;
+    for seed in 0..20 {
+        let refused = after_coming_to_share(seed, Switches::default()).unwrap_or_else(|reason| panic!("seed {seed}: {reason}"));
+        assert_eq!(refused, 0, "seed {seed}");
+        let from_the_start = Switches { reads_on: false, ..Switches::default() };
+        refused_from_the_start += after_coming_to_share(seed, from_the_start).unwrap_or_else(|reason| panic!("seed {seed}: {reason}"));
+    }
+    assert!(refused_from_the_start > 0, "a test that cannot fail");
 }
 
 /// Workers begin at the end of a new topic. Where that was must outlive the first of them, or its successor would skip what came since.

@@ -89,7 +89,7 @@ pub fn plan(sources: &[Source], wanted: &Wanted, now_ms: i64) -> Result<Plan, Pl
         let shared = wanted.inputs.iter().filter(|(_, partitions)| *partitions == wanted.tasks);
         let own = shared.map(|(topic, _)| log(topic, task));
         let mut positions = common_positions(sources, wanted, now_ms);
-        positions.logs = own.filter_map(|tp| Some((tp.clone(), LogPosition::clone(logs.get(&tp)?)))).collect();
+        positions.logs = own.filter_map(|tp| Some((tp.clone(), moved(logs.get(&tp)?)))).collect();
         positions.logs.extend(exchange_log(wanted, task));
         tasks.push(NewTask { name: format_compact!("{task}"), positions });
     }
@@ -99,7 +99,7 @@ pub fn plan(sources: &[Source], wanted: &Wanted, now_ms: i64) -> Result<Plan, Pl
             // A partition that nobody has read yet begins as any other: at its task's first start.
             let Some(position) = logs.get(&tp) else { continue };
             let mut positions = common_positions(sources, wanted, now_ms);
-            positions.logs.insert(tp, LogPosition::clone(position));
+            positions.logs.insert(tp, moved(position));
             tasks.push(NewTask { name: format_compact!("{topic}:{partition}"), positions });
         }
     }
@@ -115,10 +115,15 @@ fn log(topic: &str, partition: u32) -> TopicPartition {
     TopicPartition { topic: topic.into(), partition: i32::try_from(partition).unwrap_or(i32::MAX) }
 }
 
+/// The tasks have taken every relay, so whoever reads the log from now on owes nothing to a relay from before.
+fn moved(position: &LogPosition) -> LogPosition {
+    LogPosition { read_from: 0, ..position.clone() }
+}
+
 fn exchange_log(wanted: &Wanted, task: u32) -> Option<(TopicPartition, LogPosition)> {
     let (topic, topic_id, starts) = &wanted.exchange;
     let next = *starts.get(task as usize)?;
-    Some((log(topic, task), LogPosition { next, record_time_ms: 0, topic_id: topic_id.clone() }))
+    Some((log(topic, task), LogPosition { next, record_time_ms: 0, topic_id: topic_id.clone(), read_from: 0 }))
 }
 
 /// What all new tasks start with. Relays begin new chains: those of the old exchange were all taken. The horizon is the latest of
@@ -131,6 +136,11 @@ fn common_positions(sources: &[Source], wanted: &Wanted, now_ms: i64) -> Positio
         tasks: wanted.tasks,
         horizon_ms: all().map(|positions| positions.horizon_ms).max().unwrap_or_default(),
         fingerprint: any.fingerprint,
+        least_lateness_ms: all()
+            .filter(|positions| !positions.logs.is_empty())
+            .map(|positions| positions.least_lateness_ms)
+            .min()
+            .unwrap_or_default(),
         cluster_id: any.cluster_id,
         written_ms: now_ms,
         ..Positions::default()
@@ -143,7 +153,7 @@ mod tests {
 
     fn source(task: &str, horizon_ms: i64, logs: &[(&str, u32, i64)]) -> Source {
         let logs = logs.iter().map(|(topic, partition, next)| {
-            (log(topic, *partition), LogPosition { next: *next, record_time_ms: 5, topic_id: (*topic).to_owned() })
+            (log(topic, *partition), LogPosition { next: *next, record_time_ms: 5, topic_id: (*topic).to_owned(), read_from: 0 })
         });
         let positions = Positions { tasks: 2, sequence: 7, horizon_ms, logs: logs.collect(), ..Positions::default() };
         Source { task: task.into(), generation: 3, positions }

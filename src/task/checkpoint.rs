@@ -67,6 +67,7 @@ impl Task {
             reaches: self.reaches.all().clone(),
             generation: self.generation,
             haste: self.haste,
+            least_lateness_ms: self.least_lateness_ms,
         }
     }
 }

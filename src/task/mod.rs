@@ -9,6 +9,7 @@ mod cold;
 mod contribution;
 mod dead_letter;
 mod error;
+mod former;
 mod horizon;
 mod positions;
 mod record;

@@ -20,6 +20,8 @@ pub struct LogPosition {
     pub record_time_ms: i64,
     /// Kafka's id of the topic: a topic that was deleted and made again has another.
     pub topic_id: String,
+    /// The task reads the log itself from this offset on; what was before came to it by relay, if at all.
+    pub read_from: Offset,
 }
 
 /// The positions row, decoded.
@@ -53,6 +55,8 @@ pub struct Positions {
     pub generation: u64,
     /// How often in a row its predecessors had come to no checkpoint.
     pub haste: u32,
+    /// The smallest `max_lateness` that the task ran with, milliseconds; 0 = before that was noted.
+    pub least_lateness_ms: i64,
 }
 
 /// More would not shorten any wait.
@@ -112,6 +116,7 @@ impl Positions {
                     next: position.next,
                     record_time_ms: position.record_time_ms,
                     topic_id: position.topic_id.clone(),
+                    read_from: position.read_from,
                 })
                 .collect(),
             received: self
@@ -145,6 +150,7 @@ impl Positions {
                 .collect(),
             generation: self.generation,
             haste: self.haste,
+            least_lateness_ms: self.least_lateness_ms,
         }
         .encode_to_vec()
     }
@@ -162,8 +168,9 @@ impl Positions {
                 .logs
                 .into_iter()
                 .map(|position| {
-                    let stands = LogPosition { next: position.next, record_time_ms: position.record_time_ms, topic_id: position.topic_id };
-                    (log(&position.topic, position.partition), stands)
+                    let tp = log(&position.topic, position.partition);
+                    let pb::LogPosition { next, record_time_ms, topic_id, read_from, .. } = position;
+                    (tp, LogPosition { next, record_time_ms, topic_id, read_from })
                 })
                 .collect(),
             received: row
@@ -183,6 +190,7 @@ impl Positions {
                 .collect(),
             generation: row.generation,
             haste: row.haste,
+            least_lateness_ms: row.least_lateness_ms,
         })
     }
 
@@ -223,7 +231,7 @@ mod tests {
             tasks: 6,
             fingerprint: settings(&[("pipeline.time_zone", "+08:00")]),
             cluster_id: "c".into(),
-            logs: BTreeMap::from([(log.clone(), LogPosition { next: 7, record_time_ms: 3, topic_id: "t".into() })]),
+            logs: BTreeMap::from([(log.clone(), LogPosition { next: 7, record_time_ms: 3, topic_id: "t".into(), read_from: 2 })]),
             received: BTreeMap::from([(log.clone(), Mark { offset: 3, record_time_ms: 2 })]),
             sent: BTreeMap::from([((log, 2), 6)]),
             horizon_ms: 1,
@@ -233,6 +241,7 @@ mod tests {
             reaches: BTreeMap::from([(2, Reach { generation: 4, horizon_ms: 9 })]),
             generation: 3,
             haste: 2,
+            least_lateness_ms: 11,
         };
         assert_eq!(Positions::decode(&positions.encode()), Ok(positions));
     }

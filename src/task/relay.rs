@@ -169,6 +169,11 @@ impl Inbox {
         self.marks.iter()
     }
 
+    /// The mark of a source.
+    pub fn mark(&self, source: &SourceLog) -> Option<&Mark> {
+        self.marks.get(source)
+    }
+
     /// Judges a relay, and moves the mark when it is to be taken.
     pub fn judge(&mut self, relay: &RelayHeader) -> Verdict {
         let mark = self.marks.get(&relay.source).map_or(-1, |mark| mark.offset);

@@ -95,12 +95,20 @@ pub enum Outcome {
     Noted,
 }
 
+/// Whether a relay may have been taken before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
+    No,
+    Perhaps,
+}
+
 /// One log of a task.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) tp: TopicPartition,
     pub(super) role: LogRole,
     pub(super) next: Offset,
+    pub(super) read_from: Offset,
     pub(super) record_time_ms: i64,
     pub(super) time_is_producers: bool,
     pub(super) at_end: bool,
@@ -133,10 +141,12 @@ pub struct Task {
     pub(super) moved: bool,
     /// See [`Task::haste`].
     pub(super) haste: u32,
+    /// The smallest `max_lateness` so far: a relay that is no later than that was never rejected at its source.
+    pub(super) least_lateness_ms: i64,
 }
 
 impl Task {
-    /// A task at its first start: `starts` are the offsets to begin at.
+    /// A task at its first start; where to begin in its logs is still to be said ([`Task::start_at`], [`Task::read_on`]).
     pub fn first_start(
         identity: TaskIdentity,
         generation: u64,
@@ -144,15 +154,8 @@ impl Task {
         engine: EngineSettings,
         cold: Box<dyn ColdStore>,
         logs: &[(TopicPartition, LogRole)],
-        starts: &BTreeMap<TopicPartition, Offset>,
     ) -> Self {
-        let positions = Positions {
-            logs: starts
-                .iter()
-                .map(|(tp, next)| (tp.clone(), LogPosition { next: *next, record_time_ms: 0, topic_id: settings.topic_id(&tp.topic) }))
-                .collect(),
-            ..Positions::default()
-        };
+        let positions = Positions { least_lateness_ms: settings.max_lateness_ms, ..Positions::default() };
         Self::with_positions(identity, generation, settings, (Engine::new(engine), Cold::new(cold)), logs, positions)
     }
 
@@ -183,6 +186,7 @@ impl Task {
                     tp: tp.clone(),
                     role: *role,
                     next: stands.as_ref().map_or(0, |position| position.next),
+                    read_from: stands.as_ref().map_or(0, |position| position.read_from),
                     record_time_ms: stands.as_ref().map_or(0, |position| position.record_time_ms),
                     time_is_producers: true,
                     at_end: false,
@@ -195,6 +199,7 @@ impl Task {
             identity,
             generation,
             sequence: positions.sequence,
+            least_lateness_ms: positions.least_lateness_ms.min(settings.max_lateness_ms),
             settings,
             engine,
             cold,
@@ -246,21 +251,13 @@ impl Task {
     pub fn log_positions(&self) -> impl Iterator<Item = (TopicPartition, LogPosition)> {
         self.logs.iter().map(|log| {
             let topic_id = self.settings.topic_id(&log.tp.topic);
-            (log.tp.clone(), LogPosition { next: log.next, record_time_ms: log.record_time_ms, topic_id })
+            (log.tp.clone(), LogPosition { next: log.next, record_time_ms: log.record_time_ms, topic_id, read_from: log.read_from })
         })
     }
 
     /// Timestamp of the last record applied of a log, Unix milliseconds; 0 = none.
     pub fn record_time_ms(&self, log: usize) -> i64 {
         self.logs.get(log).map_or(0, |log| log.record_time_ms)
-    }
-
-    /// Sets where to start in a log of which the positions row says nothing.
-    pub fn start_at(&mut self, log: usize, offset: Offset) {
-        if let Some(at) = self.logs.get_mut(log) {
-            at.next = offset;
-            self.moved = true;
-        }
     }
 
     /// Applies one record of the task's `log`-th log.
@@ -346,7 +343,9 @@ impl Task {
         let relay = match incoming {
             Some(Incoming::Relay(relay)) => relay,
             Some(Incoming::Progress { source, previous, timestamp_ms }) => {
-                self.inbox.progress(&source, previous, timestamp_ms);
+                if !self.reads_itself(&source, previous) {
+                    self.inbox.progress(&source, previous, timestamp_ms);
+                }
                 return Ok(Outcome::Noted);
             }
             Some(Incoming::Contributions { task, version }) => {
@@ -362,12 +361,14 @@ impl Task {
             }
             None => return Ok(self.reject_foreign(log, record, &format!("no valid header `{EXCHANGE_HEADER}`"), out)),
         };
-        match self.inbox.judge(&relay) {
-            Verdict::AlreadyTaken => return self.on_repeated_relay(&relay, record, out),
-            Verdict::Gap => return Ok(Outcome::Refused),
-            Verdict::Take => {}
+        if self.reads_itself(&relay.source, relay.offset) {
+            return Ok(Outcome::AlreadyApplied);
         }
-        self.on_relay(&relay, record, out)
+        match self.inbox.judge(&relay) {
+            Verdict::AlreadyTaken => self.on_repeated_relay(&relay, record, out),
+            Verdict::Gap => Ok(Outcome::Refused),
+            Verdict::Take => self.on_relay(&relay, Repeat::No, record, out),
+        }
     }
 
     /// The inner error says what is wrong with the message.
@@ -400,14 +401,14 @@ impl Task {
     /// `pipeline.max_lateness_days`) relays what it had rejected, in between what it had relayed. Its customer knows which of the two.
     /// What it rejects now is no news for the limits on rejected records.
     fn on_repeated_relay<O: Outbox>(&mut self, relay: &RelayHeader, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
-        Ok(match self.on_relay(relay, record, out)? {
+        Ok(match self.on_relay(relay, Repeat::Perhaps, record, out)? {
             Outcome::Duplicate(_) | Outcome::Rejected(_) => Outcome::AlreadyApplied,
             outcome => outcome,
         })
     }
 
     /// The original headers came along, so the event is decoded from the same bytes by the same rules as at its source.
-    fn on_relay<O: Outbox>(&mut self, relay: &RelayHeader, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
+    fn on_relay<O: Outbox>(&mut self, relay: &RelayHeader, repeat: Repeat, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
         let original_headers = WithoutOurs(record.headers);
         let origin = Origin { log: relay.source.clone(), offset: relay.offset };
         let Some((kind, format)) = self.settings.inputs.get(&*relay.source.topic).copied() else {
@@ -431,6 +432,9 @@ impl Task {
                         return Ok(Outcome::Applied(kind));
                     }
                     Applied::Duplicate => return Ok(Outcome::Duplicate(kind)),
+                    Applied::Rejected(reject) if repeat == Repeat::Perhaps && self.was_forgotten(&event, relay, &reject) => {
+                        return Ok(Outcome::AlreadyApplied);
+                    }
                     Applied::Rejected(reject) => reject,
                 }
             }

@@ -31,8 +31,13 @@ impl Task {
             let time_ms = if log.time_is_producers { log.record_time_ms.min(now_ms) } else { log.record_time_ms };
             horizon.log(time_ms, log.at_end);
         }
-        for (_, mark) in self.inbox.marks() {
-            horizon.source(mark.record_time_ms.min(now_ms));
+        for (source, mark) in self.inbox.marks() {
+            if !self.has_all_relays_of(source) {
+                horizon.source(mark.record_time_ms.min(now_ms));
+            }
+        }
+        if self.awaits_first_relay() {
+            horizon.source(0);
         }
         horizon
     }
@@ -40,13 +45,14 @@ impl Task {
     /// Tells destinations how far their sources have read, where that has moved enough since they last heard.
     pub fn send_progress<O: Outbox>(&mut self, now_ms: i64, out: &mut O) {
         let newest_ms = self.reached(now_ms).reached_ms();
+        let own = self.identity.owns;
         for log in &mut self.logs {
             if log.role == LogRole::Exchange {
                 continue;
             }
             let time_ms = if log.at_end { newest_ms.max(log.record_time_ms.min(now_ms)) } else { log.record_time_ms.min(now_ms) };
             for (destination, (previous, told_ms)) in (0_u32..).zip(log.sent.iter().zip(log.told_ms.iter_mut())) {
-                if *previous >= 0 && time_ms.saturating_sub(*told_ms) >= self.settings.progress_every_ms {
+                if *previous >= 0 && own != Some(destination) && time_ms.saturating_sub(*told_ms) >= self.settings.progress_every_ms {
                     *told_ms = time_ms;
                     out.progress(destination, encode_progress(&log.tp, *previous, time_ms));
                 }

@@ -28,6 +28,12 @@ pub struct AssignedTask {
 }
 
 impl AssignedTask {
+    /// Its logs that a task of another number of partitions may have relayed.
+    pub(super) fn once_relayed(&self) -> impl Iterator<Item = &TopicPartition> {
+        let inputs = self.logs.iter().filter(|(_, role)| self.identity.owns.is_some() && *role != LogRole::Exchange);
+        inputs.map(|(tp, _)| tp)
+    }
+
     /// The partition whose committed metadata carries the generation.
     pub fn home(&self) -> Option<&TopicPartition> {
         self.logs.first().map(|(tp, _)| tp)
@@ -61,6 +67,11 @@ pub enum AssignmentError {
     },
 }
 
+/// The task that reads a partition of a topic that does not share the tasks' partitions.
+pub(super) fn relaying_task(tp: &TopicPartition) -> TaskName {
+    format_compact!("{}:{}", tp.topic, tp.partition)
+}
+
 /// Groups assigned partitions into tasks, in a stable order.
 pub fn group(assigned: &[TopicPartition], topics: &[TopicSpec], tasks: u32) -> Result<Vec<AssignedTask>, AssignmentError> {
     let mut by_task: BTreeMap<(bool, String, i32), AssignedTask> = BTreeMap::new();
@@ -75,7 +86,7 @@ pub fn group(assigned: &[TopicPartition], topics: &[TopicSpec], tasks: u32) -> R
             let identity = TaskIdentity { name: format_compact!("{partition}"), owns: Some(partition) };
             ((false, String::new(), tp.partition), identity)
         } else {
-            let identity = TaskIdentity { name: format_compact!("{}:{partition}", topic.name), owns: None };
+            let identity = TaskIdentity { name: relaying_task(tp), owns: None };
             ((true, topic.name.clone(), tp.partition), identity)
         };
         by_task.entry(key).or_insert_with(|| AssignedTask { identity, logs: Vec::new() }).logs.push((tp.clone(), topic.role));

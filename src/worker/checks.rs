@@ -10,11 +10,8 @@ impl Worker {
     pub(super) fn check_log(&self, name: &TaskName, tp: &TopicPartition, range: LogRange, positions: &Positions) -> Result<(), Fatal> {
         let Some(stands) = positions.logs.get(tp) else { return Ok(()) };
         let topic_id = self.settings.task.topic_ids.get(&*tp.topic).map_or("", String::as_str);
-        if !stands.topic_id.is_empty() && !topic_id.is_empty() && stands.topic_id != topic_id {
-            return Err(Fatal(format!(
-                "task {name}: topic `{}` was deleted and made again (its id is {topic_id}, the state was written against {}): positions of the old topic mean nothing in the new one. Restore the topic, or rebuild into a new database (`clickhouse.database`) and group (`kafka.group`): `onecode migrate`, then `onecode run`",
-                tp.topic, stands.topic_id
-            )));
+        if is_remade(topic_id, &stands.topic_id) {
+            return Err(Fatal(remade_text(name, &tp.topic, topic_id, &stands.topic_id)));
         }
         if stands.next < range.start {
             return Err(Fatal(format!(
@@ -65,4 +62,15 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Whether two ids are those of different topics; an empty one is not known.
+pub(super) fn is_remade(topic_id: &str, stored_id: &str) -> bool {
+    !stored_id.is_empty() && !topic_id.is_empty() && stored_id != topic_id
+}
+
+pub(super) fn remade_text(name: &TaskName, topic: &str, topic_id: &str, stored_id: &str) -> String {
+    format!(
+        "task {name}: topic `{topic}` was deleted and made again (its id is {topic_id}, the state was written against {stored_id}): positions of the old topic mean nothing in the new one. Restore the topic, or rebuild into a new database (`clickhouse.database`) and group (`kafka.group`): `onecode migrate`, then `onecode run`"
+    )
 }

@@ -1,13 +1,10 @@
 //! The end of a takeover: the second commit, after which the task may speak.
 
-use std::collections::BTreeMap;
-
 use super::boundary::Boundary;
 use super::io::{Claim, Commit, Fatal, Io, StoreRequest};
 use super::slot::{Phase, Replay, Running, Taken};
 use super::{Now, Worker};
 use crate::model::{Offset, TopicPartition};
-use crate::task::LogRole;
 
 impl Worker {
     /// Whoever is not the owner any more has read what the owner was dropping. So only a commit that holds makes it an error.
@@ -26,48 +23,11 @@ impl Worker {
         }
     }
 
-    /// Where to begin in logs of which the state knows nothing has to be as durable as the state: resolved anew after a crash, it
-    /// could skip records. Returns whether there are any; then the takeover goes on when they are written.
-    pub(super) fn fix_new_starts<I: Io>(&mut self, io: &mut I, slot: usize, now: Now) -> bool {
-        let Some(at) = self.slots.get(slot) else { return false };
-        let Phase::Restored { taken, .. } = &at.phase else { return false };
-        let Some(positions) = &taken.positions else { return false };
-        let is_new = |tp: &TopicPartition| !positions.logs.contains_key(tp);
-        let unknown: Vec<(usize, (TopicPartition, LogRole))> =
-            at.task.logs.iter().cloned().enumerate().filter(|(_, (tp, _))| is_new(tp)).collect();
-        if unknown.is_empty() {
-            return false;
-        }
-        let mut starts = BTreeMap::new();
-        for (index, (tp, role)) in unknown {
-            match io.range(&tp) {
-                Ok(range) => starts.insert(index, self.start_of(role, range)),
-                Err(error) => {
-                    self.set_phase(slot, Phase::Asking);
-                    self.on_log_error(error, now);
-                    return true;
-                }
-            };
-        }
-        let Some(at) = self.slots.get_mut(slot) else { return true };
-        let Phase::Restored { run, stale, mut taken } = std::mem::replace(&mut at.phase, Phase::Asking) else { return true };
-        for (index, start) in starts {
-            taken.task.start_at(index, start);
-        }
-        let rows = taken.task.cut(now.wall_ms).rows;
-        io.store(StoreRequest::Write { run, epoch: 0, rows });
-        if let Some(positions) = &mut taken.positions {
-            positions.logs.extend(taken.task.log_positions());
-        }
-        at.phase = Phase::Marking { run, generation: taken.task.generation(), stale, taken: Some(taken) };
-        true
-    }
-
     /// The second commit: if it holds, no later claim exists, and the task may speak.
     pub(super) fn confirm<I: Io>(&mut self, io: &mut I, slot: usize, now: Now) -> Result<(), Fatal> {
         let Some(at) = self.slots.get_mut(slot) else { return Ok(()) };
         let Phase::Restored { run, stale, taken } = std::mem::replace(&mut at.phase, Phase::Asking) else { return Ok(()) };
-        let Taken { task, positions } = *taken;
+        let Taken { task, positions, is_first, .. } = *taken;
         let name = at.task.identity.name.clone();
         let logs = at.task.logs.clone();
         let claim = Some(Claim { generation: task.generation(), has_state: true });
@@ -87,8 +47,8 @@ impl Worker {
         for (tp, _) in &logs {
             match io.range(tp) {
                 Ok(range) => {
-                    if let Some(positions) = &positions {
-                        self.check_log(&name, tp, range, positions)?;
+                    if !is_first {
+                        self.check_log(&name, tp, range, &positions)?;
                     }
                     ends.push(range.end);
                 }
@@ -98,13 +58,13 @@ impl Worker {
                 }
             }
         }
-        if let Some(positions) = &positions {
-            self.check_age(&name, positions, now)?;
-            self.check_repartitioned(&name, &logs, positions)?;
+        if !is_first {
+            self.check_age(&name, &positions, now)?;
+            self.check_repartitioned(&name, &logs, &positions)?;
         }
         self.counters.takeover_ms.push(now.mono_ms - self.assigned_at_ms);
         let serve_gate_ms = now.mono_ms + (self.settings.takeover_serve_delay_ms >> task.haste());
-        let replay = positions.is_some().then_some(Replay { ends, serve_gate_ms });
+        let replay = (!is_first).then_some(Replay { ends, serve_gate_ms });
         // Tasks of one assignment do not all checkpoint at the same moment.
         let spread_ms = self.settings.checkpoint_interval_ms * (slot as i64 + 1) / (self.slots.len() as i64).max(1);
         let first_checkpoint_ms = now.mono_ms + (spread_ms >> task.haste());

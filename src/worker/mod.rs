@@ -18,6 +18,7 @@ mod io;
 mod outbox;
 mod serve;
 mod slot;
+mod starts;
 mod status;
 mod switches;
 mod takeover;
@@ -132,6 +133,8 @@ pub struct Worker {
     question: u64,
     /// The tasks that it was about.
     asked: BTreeSet<TaskName>,
+    /// Newest complete generations of tasks that relayed what is now a log of a task that owns customers.
+    former: BTreeMap<TaskName, u64>,
     assigned_at_ms: i64,
     logs: Vec<AssignedLog>,
     slots: Vec<Slot>,
@@ -168,6 +171,7 @@ impl Worker {
             settings,
             question: 0,
             asked: BTreeSet::new(),
+            former: BTreeMap::new(),
             assigned_at_ms: 0,
             logs: Vec::new(),
             slots: Vec::new(),
@@ -211,6 +215,7 @@ impl Worker {
         let tasks = group(partitions, &self.settings.topics, self.settings.task.tasks).map_err(|error| Fatal(error.to_string()))?;
         self.logs.clear();
         self.slots.clear();
+        self.former.clear();
         self.pressure = Pressure::default();
         let mut parked = std::mem::take(&mut self.parked);
         for task in tasks {
@@ -317,7 +322,7 @@ impl Worker {
             StoreReply::Copied { run, result } => self.on_copied(io, run, result, now),
             StoreReply::Written { run, epoch } => self.on_written(io, run, epoch, now),
             StoreReply::Loaded { run, rows, has_more } => {
-                self.on_loaded(run, rows, has_more);
+                self.on_loaded(run, rows, has_more, now);
                 Ok(())
             }
             StoreReply::Refused { error } => Err(Fatal(error)),

@@ -28,7 +28,7 @@ impl Slot {
 /// ```text
 /// Asking ──newest──► Claimed ──► Copying ──► Marking ──► Loading ──► Restoring ──confirm──► Running
 ///    ▲                  │ (no generation: first start)      │                                  ▲
-///    │                  └───────────► Marking ──confirm─────┼──────────────────────────────────┤
+///    │                  └─ starts ──► Marking ──confirm─────┼──────────────────────────────────┤
 ///    └── unknown outcome, or Kafka is away ─────────────────┘          memory is still newest ─┘
 /// ```
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub(super) enum Phase {
     Loading { run: RunId, generation: u64, stale: Vec<u64> },
     /// The rows are being put into memory, in pieces.
     Restoring { run: RunId, stale: Vec<u64>, piece: Option<Piece>, restore: Box<Restore> },
+    /// How far a log was read by a task that only relayed it is being read.
+    Inheriting { run: RunId, stale: Vec<u64>, taken: Box<Taken>, log: usize },
     /// What was read is no state; to be confirmed before it is said.
     Unreadable { generation: u64, error: String },
     /// In memory; to be confirmed.
@@ -61,6 +63,7 @@ impl Phase {
             | Phase::Marking { run, .. }
             | Phase::Loading { run, .. }
             | Phase::Restoring { run, .. }
+            | Phase::Inheriting { run, .. }
             | Phase::Restored { run, .. } => Some(*run),
             Phase::Running(running) => Some(running.run),
             Phase::Asking | Phase::Claimed { .. } | Phase::Unreadable { .. } => None,
@@ -75,6 +78,7 @@ impl Phase {
                 | Phase::Marking { .. }
                 | Phase::Loading { .. }
                 | Phase::Restoring { .. }
+                | Phase::Inheriting { .. }
                 | Phase::Unreadable { .. }
                 | Phase::Restored { .. }
         )
@@ -87,7 +91,7 @@ impl Phase {
             Phase::Claimed { .. } => "claimed",
             Phase::Copying { .. } => "copying",
             Phase::Marking { .. } => "marking",
-            Phase::Loading { .. } => "loading",
+            Phase::Loading { .. } | Phase::Inheriting { .. } => "loading",
             Phase::Restoring { .. } => "restoring",
             Phase::Unreadable { .. } | Phase::Restored { .. } => "confirming",
             Phase::Running(_) => "running",
@@ -107,8 +111,12 @@ pub(super) struct Piece {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub task: Task,
-    /// The positions that it goes on from; `None`: a first start.
-    pub positions: Option<Positions>,
+    /// The positions that it goes on from; of no log at a first start.
+    pub positions: Positions,
+    /// It has no state yet.
+    pub is_first: bool,
+    /// Where it begins in some log is not written yet.
+    pub has_new_starts: bool,
 }
 
 /// A task that runs, or whose memory is kept over a rebalance.

@@ -14,10 +14,18 @@ pub struct Switches {
     pub awaits_rows: bool,
     /// The forget horizon stands still until a takeover's replay is over.
     pub horizon_awaits_replay: bool,
+    /// A log that a relay-only task has read is gone on with where that task stands.
+    pub reads_on: bool,
 }
 
 impl Default for Switches {
     fn default() -> Self {
-        Switches { engine: Mechanisms::default(), awaits_acknowledgements: true, awaits_rows: true, horizon_awaits_replay: true }
+        Switches {
+            engine: Mechanisms::default(),
+            awaits_acknowledgements: true,
+            awaits_rows: true,
+            horizon_awaits_replay: true,
+            reads_on: true,
+        }
     }
 }

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use super::assignment::relaying_task;
 use super::boundary::Boundary;
 use super::io::{Claim, Commit, Fatal, Io, LogError, LogRange, RunId, StoreRequest, StoredGeneration};
 use super::slot::{Phase, Piece, Running, Taken};
 use super::{Now, Worker};
 use crate::config::StartFrom;
 use crate::model::{Offset, TaskName, TopicPartition};
-use crate::task::{LogRole, Restore, StoredRows, Task, mark_row};
+use crate::task::{LogRole, Positions, Restore, StoredRows, Task, mark_row};
 
 /// Pause before the generations are asked for again.
 const ASK_AGAIN_MS: i64 = 500;
@@ -28,14 +29,14 @@ impl Worker {
         }
         for slot in 0..self.slots.len() {
             match self.slots.get(slot).map(|slot| &slot.phase) {
-                Some(Phase::Claimed { .. }) => self.begin(io, slot, now),
+                Some(Phase::Claimed { .. }) => self.begin(io, slot),
                 Some(Phase::Restoring { .. }) => self.restore_piece(io, slot),
                 _ => {}
             }
             if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Unreadable { .. })) {
                 self.confirm_unreadable(io, slot, now)?;
             }
-            if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Restored { .. })) && !self.fix_new_starts(io, slot, now) {
+            if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Restored { .. })) && !self.settle_starts(io, slot, now) {
                 self.confirm(io, slot, now)?;
             }
         }
@@ -47,7 +48,7 @@ impl Worker {
         self.ask_at_ms = None;
         let asking = || self.slots.iter().filter(|slot| matches!(slot.phase, Phase::Asking));
         let homes: Vec<TopicPartition> = asking().filter_map(|slot| slot.task.home().cloned()).collect();
-        let tasks: Vec<TaskName> = asking().map(|slot| slot.task.identity.name.clone()).collect();
+        let mut tasks: Vec<TaskName> = asking().map(|slot| slot.task.identity.name.clone()).collect();
         if tasks.is_empty() {
             return;
         }
@@ -56,6 +57,9 @@ impl Worker {
                 self.committed.extend(tasks.iter().cloned().zip(committed));
                 self.question += 1;
                 self.asked = tasks.iter().cloned().collect();
+                let former: Vec<TaskName> = asking().flat_map(|slot| slot.task.once_relayed()).map(relaying_task).collect();
+                self.forget_former(&former);
+                tasks.extend(former);
                 io.store(StoreRequest::Newest { question: self.question, tasks });
                 io.cross(Boundary::Asked);
             }
@@ -91,6 +95,8 @@ impl Worker {
             return Ok(());
         }
         let asked = std::mem::take(&mut self.asked);
+        let complete = |stored: &[StoredGeneration]| stored.iter().filter(|stored| stored.complete).map(|stored| stored.generation).max();
+        self.former.extend(generations.iter().filter_map(|(name, stored)| Some((name.clone(), complete(stored)?))));
         let mut commits = Vec::new();
         let mut next_phases = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| matches!(slot.phase, Phase::Asking)) {
@@ -101,7 +107,7 @@ impl Worker {
             let stored = generations.get(name).map_or(&[][..], Vec::as_slice);
             let committed = self.committed.get(name).copied().unwrap_or_default();
             let newest = stored.iter().map(|stored| stored.generation).chain(committed.claim.map(|claim| claim.generation)).max();
-            let source = stored.iter().filter(|stored| stored.complete).map(|stored| stored.generation).max();
+            let source = complete(stored);
             let had_state = committed.claim.is_some_and(|claim| claim.has_state);
             let is_lost = had_state && source.is_none();
             if is_lost {
@@ -183,7 +189,7 @@ impl Worker {
     }
 
     /// Begins a claimed takeover when there is a free place.
-    fn begin<I: Io>(&mut self, io: &mut I, slot: usize, now: Now) {
+    fn begin<I: Io>(&mut self, io: &mut I, slot: usize) {
         let busy = self.slots.iter().filter(|slot| slot.phase.is_taking_over()).count();
         if busy >= self.settings.parallel_takeovers {
             return;
@@ -197,32 +203,14 @@ impl Worker {
                 io.store(StoreRequest::Copy { run, task: at.task.identity.name.clone(), from: source, to: generation });
                 at.phase = Phase::Copying { run, generation, stale };
             }
-            None => self.begin_first_start(io, slot, run, generation, stale, now),
+            None => {
+                let (identity, logs) = (at.task.identity.clone(), &at.task.logs);
+                let (engine, cold) = (self.settings.engine(&identity), self.settings.cold.open(&identity.name));
+                let task = Task::first_start(identity, generation, self.settings.task.clone(), engine, cold, logs);
+                let taken = Box::new(Taken { task, positions: Positions::default(), is_first: true, has_new_starts: false });
+                at.phase = Phase::Restored { run, stale, taken };
+            }
         }
-    }
-
-    /// No generation at all: resolves the start offsets, and writes them with the mark.
-    fn begin_first_start<I: Io>(&mut self, io: &mut I, slot: usize, run: RunId, generation: u64, stale: Vec<u64>, now: Now) {
-        let Some(task) = self.slots.get(slot).map(|slot| slot.task.clone()) else { return };
-        let mut starts = BTreeMap::new();
-        for (tp, role) in &task.logs {
-            match io.range(tp) {
-                Ok(range) => starts.insert(tp.clone(), self.start_of(*role, range)),
-                Err(error) => {
-                    self.set_phase(slot, Phase::Asking);
-                    return self.on_log_error(error, now);
-                }
-            };
-        }
-        let engine = self.settings.engine(&task.identity);
-        let settings = self.settings.task.clone();
-        let cold = self.settings.cold.open(&task.identity.name);
-        let mut first = Task::first_start(task.identity.clone(), generation, settings, engine, cold, &task.logs, &starts);
-        let mut rows = first.cut(now.wall_ms).rows;
-        rows.append(&mark_row(&task.identity.name, generation));
-        io.store(StoreRequest::Write { run, epoch: 0, rows });
-        let taken = Box::new(Taken { task: first, positions: None });
-        self.set_phase(slot, Phase::Marking { run, generation, stale, taken: Some(taken) });
     }
 
     pub(super) fn start_of(&self, role: LogRole, range: LogRange) -> Offset {
@@ -283,8 +271,11 @@ impl Worker {
     }
 
     /// A piece of the rows is here; [`Phase::Restoring`] begins with the first.
-    pub(super) fn on_loaded(&mut self, run: RunId, rows: Vec<u8>, has_more: bool) {
+    pub(super) fn on_loaded(&mut self, run: RunId, rows: Vec<u8>, has_more: bool, now: Now) {
         let Some(slot) = self.slot_of(run) else { return };
+        if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Inheriting { .. })) {
+            return self.inherit(slot, &rows, now);
+        }
         let settings = self.settings.task.clone();
         let Some(identity) = self.slots.get(slot).map(|slot| slot.task.identity.clone()) else { return };
         let engine = self.settings.engine(&identity);
@@ -335,7 +326,9 @@ impl Worker {
         let (run, stale) = (*run, std::mem::take(stale));
         let Phase::Restoring { restore, .. } = std::mem::replace(&mut at.phase, Phase::Asking) else { return };
         at.phase = match restore.finish(&at.task.logs) {
-            Ok((task, positions)) => Phase::Restored { run, stale, taken: Box::new(Taken { task, positions: Some(positions) }) },
+            Ok((task, positions)) => {
+                Phase::Restored { run, stale, taken: Box::new(Taken { task, positions, is_first: false, has_new_starts: false }) }
+            }
             Err(error) => Phase::Unreadable { generation, error: error.to_string() },
         };
     }

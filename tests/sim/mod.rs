@@ -113,6 +113,31 @@ pub fn with_a_new_topic(seed: u64) -> Run {
     run
 }
 
+/// Weeks of records in a topic with fewer partitions than tasks, all read; then it gets as many, and more records come. Returns how many
+/// events were refused because their ids may have been forgotten.
+pub fn after_coming_to_share(seed: u64, switches: Switches) -> Result<u64, String> {
+    let mut random = Random::new(seed);
+    let mut plan = Plan::new(&mut random, Scenario::Weeks);
+    plan.has_faults = false;
+    plan.has_producer_times = false;
+    plan.has_twins = false;
+    plan.set_tasks(3);
+    plan.set_partitions("scans", 1);
+    plan.settings.switches = switches;
+    let mut run = Run::new(plan, random, false);
+    for _ in 0..40 {
+        run.arrive();
+        run.world.now_ms += 12 * 3_600_000;
+        run.settle()?;
+    }
+    (0..run.plan.workers).for_each(|slot| run.crash(slot));
+    run.grow("scans", 2);
+    (0..20).for_each(|_| run.arrive());
+    run.settle()?;
+    compare(&mut run)?;
+    Ok(run.stats.refused_events)
+}
+
 /// Whether the tables are right.
 pub fn is_right(run: &mut Run) -> Result<(), String> {
     compare(run)

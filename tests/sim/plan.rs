@@ -36,6 +36,8 @@ pub struct Change {
     pub at_permille: usize,
     /// An input topic gets so many more partitions.
     pub grows: Option<(&'static str, u32)>,
+    /// So many that there are as many partitions as tasks, if there are fewer.
+    pub comes_to_share: bool,
     /// `pipeline.max_lateness_days` is raised to so many times what it was.
     pub lateness_times: Option<i64>,
 }
@@ -53,6 +55,7 @@ impl Change {
             at_permille: 100 + random.below(800),
             grows: (what != 1).then(|| (topic, 1 + random.below(2) as u32)),
             lateness_times: (what != 0).then(|| random.pick(&[2, 3])),
+            comes_to_share: random.chance(500),
         })
     }
 }
@@ -168,8 +171,29 @@ impl Plan {
             if let (Some((topic, _)), Some(other)) = (&mut change.grows, inputs.max_by_key(|topic| Some(*topic) == grown)) {
                 *topic = other;
             }
+            if let Some((topic, more)) = &mut change.grows
+                && change.comes_to_share
+                && self.partitions[*topic] < self.tasks
+            {
+                *more = self.tasks - self.partitions[*topic];
+            }
             change
         });
+    }
+
+    /// Another number of tasks; every input has as many partitions.
+    pub fn set_tasks(&mut self, tasks: u32) {
+        self.tasks = tasks;
+        Arc::make_mut(&mut self.settings.task).tasks = tasks;
+        for topic in [EXCHANGE, "scans", "purchases", "shares"] {
+            self.set_partitions(topic, tasks);
+        }
+    }
+
+    /// Another number of partitions of a topic.
+    pub fn set_partitions(&mut self, topic: &str, partitions: u32) {
+        self.partitions.insert(Arc::from(topic), partitions);
+        self.settings.topics.iter_mut().filter(|spec| spec.name == topic).for_each(|spec| spec.partitions = partitions);
     }
 
     /// Topics that workers do not read.

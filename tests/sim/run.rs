@@ -78,6 +78,8 @@ pub struct Stats {
     /// Topics that got more partitions, and raises of the allowed lateness.
     pub grown: u64,
     pub raised: u64,
+    /// Topics that came to share the tasks' partitions.
+    pub shared: u64,
     /// Deaths at each boundary.
     pub deaths: [u64; Boundary::ALL.len()],
     /// Events refused because their ids may have been forgotten.
@@ -107,6 +109,7 @@ impl Stats {
         self.mutes += other.mutes;
         self.grown += other.grown;
         self.raised += other.raised;
+        self.shared += other.shared;
         self.refused_events += other.refused_events;
         self.deaths.iter_mut().zip(other.deaths).for_each(|(sum, more)| *sum += more);
     }

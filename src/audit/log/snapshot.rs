@@ -162,11 +162,15 @@ impl Snapshot {
         let Some((home, next)) = self.homes.get(log) else { return Standing::After };
         let destination = owner(customer_id, self.tasks);
         let name = destination.to_string();
-        if *home == name {
+        let positions = self.checkpoints.get(home).map(|checkpoint| &checkpoint.positions);
+        let sent = positions.and_then(|positions| positions.sent.get(&(log.clone(), destination)));
+        // What its home has not read itself came to it by relay from the task that read the log before.
+        let came_by_relay =
+            sent.is_some() && positions.and_then(|positions| positions.logs.get(log)).is_some_and(|at| offset < at.read_from);
+        if *home == name && !came_by_relay {
             return if offset < *next { Standing::In } else { Standing::After };
         }
         let mark = self.checkpoints.get(&name).and_then(|checkpoint| checkpoint.positions.received.get(log));
-        let sent = self.checkpoints.get(home).and_then(|checkpoint| checkpoint.positions.sent.get(&(log.clone(), destination)));
         match (mark, sent) {
             (Some(mark), _) if offset <= mark.offset => Standing::In,
             (Some(_), _) => Standing::After,

@@ -67,9 +67,8 @@ impl Run {
         // A topic whose partitions are the tasks' own needs `onecode rescale`: that is refused, and tested apart.
         let tasks = self.plan.tasks;
         if let Some((topic, more)) = change.grows.filter(|(topic, _)| self.plan.partitions[*topic] != tasks) {
-            // Nor may it come to share them: the tasks would read it from its start, and a gap that a relay-only task left would stay open.
-            let comes_to_share = self.plan.partitions[topic] + more == tasks;
-            self.grow(topic, more + u32::from(comes_to_share));
+            self.grow(topic, more);
+            self.stats.shared += u64::from(self.plan.partitions[topic] == tasks);
         }
         if let Some(times) = change.lateness_times {
             self.raise_lateness(times);
