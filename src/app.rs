@@ -5,6 +5,7 @@
 
 mod audits;
 mod drive;
+mod memory;
 mod settings;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::task::LogRole;
 use crate::telemetry::{Recorder, Server, Status, WorkerMetrics};
 use crate::worker::{Worker, WorkerSettings};
 use drive::Drive;
+use memory::MemoryPlan;
 
 /// Contributions climb a level with each flush: so long without one means that all have arrived.
 const SETTLED_FOR: Duration = Duration::from_secs(5);
@@ -195,6 +197,8 @@ fn start_worker(
         metrics: WorkerMetrics::new(topics),
         status: status.worker(index),
         stop: stop.clone(),
+        memory: MemoryPlan::new(config),
+        workers: config.pipeline.workers,
         batch_records: config.limits.batch_records,
         drain_deadline: config.pipeline.drain_deadline,
         membership,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdkafka_sys::RDKafkaErrorCode;
 
 use super::Stop;
+use super::memory::{MemoryPlan, resident_bytes};
 use crate::kafka::native::{Consumer, Fetched, GroupEvent, MessageKind, NativeError};
 use crate::kafka::{KafkaIo, Membership};
 use crate::model::{Offset, Reason, TopicPartition};
@@ -36,6 +37,9 @@ pub(super) struct Drive {
     pub metrics: WorkerMetrics,
     pub status: WorkerHandle,
     pub stop: Arc<Stop>,
+    pub memory: MemoryPlan,
+    /// Of the process.
+    pub workers: usize,
     pub batch_records: usize,
     pub drain_deadline: Duration,
     pub membership: Membership,
@@ -256,6 +260,7 @@ impl Drive {
     fn publish(&mut self, state: &mut Loop) {
         self.count();
         let now = now_since(state.started);
+        let resident_bytes = self.limit_state();
         let view = self.worker.view(&self.io, now);
         let logs: Vec<&LogView> = view.tasks.iter().flat_map(|task| &task.logs).collect();
         state.ends.learn(&mut self.io, &logs, view.paused);
@@ -265,10 +270,23 @@ impl Drive {
             is_assigned: state.is_assigned,
             is_paused: view.paused,
             buffered_bytes: view.buffered_bytes,
+            allocated_bytes: view.allocated_bytes,
+            state_limit: view.state_limit,
+            resident_bytes,
             produce_queue_records: in_flight.messages,
             produce_queue_bytes: in_flight.bytes,
             tasks,
         });
+    }
+}
+
+impl Drive {
+    /// Tells the worker its share of what memory leaves for state; resident memory of the process, bytes.
+    fn limit_state(&mut self) -> usize {
+        let Some(resident) = resident_bytes() else { return 0 };
+        let for_all = self.memory.state_bytes(resident, self.status.allocated_bytes());
+        self.worker.limit_state(for_all / self.workers);
+        resident
     }
 }
 

@@ -28,7 +28,8 @@ pub use error::{ConfigError, Problem};
 pub use fingerprint::{Fingerprint, Mismatch};
 pub use secret::Secret;
 pub use types::{
-    Brand, Brands, ClickHouse, Config, DeadLetter, Format, Http, InputTopic, Kafka, Limits, Pipeline, Setting, StartFrom, Topics,
+    Brand, Brands, ClickHouse, Config, DeadLetter, Format, Http, InputTopic, Kafka, LEAST_STATE_BYTES, Limits, Pipeline, Setting,
+    StartFrom, Topics,
 };
 
 impl Config {

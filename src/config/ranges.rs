@@ -47,6 +47,7 @@ pub(super) const RANGES: &[Range] = &[
     range("limits.in_flight_inserts", 1, 64),
     range("limits.inserts_per_second", 1, 1_000),
     range("limits.retry_backoff_max_ms", 10, HOUR_MS),
+    range("limits.memory_bytes", 128 << 20, 8_192 * GIBIBYTE),
     range("limits.state_bytes", 16 << 20, 4_096 * GIBIBYTE),
     range("limits.cold_bytes", 0, 65_536 * GIBIBYTE),
     range("limits.parallel_takeovers", 1, 256),

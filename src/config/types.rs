@@ -250,7 +250,9 @@ pub struct Limits {
     pub inserts_per_second: u32,
     /// Longest pause between two attempts.
     pub retry_backoff_max: Duration,
-    /// State of the process in memory: what has gone cold leaves it for the local disk. Above it a warning is logged.
+    /// Resident memory of the process: state gets what full queues and the program leave of it.
+    pub memory_bytes: usize,
+    /// State of the process in memory, if `memory_bytes` leaves so much: what has gone cold leaves it for the local disk. Above it a warning is logged.
     pub state_bytes: usize,
     /// Cold state of the process on the local disk; above it state stays in memory.
     pub cold_bytes: u64,
@@ -260,6 +262,24 @@ pub struct Limits {
     pub produce_queue_records: usize,
     /// Bytes of produced messages that wait for their acknowledgement, per worker.
     pub produce_queue_bytes: usize,
+}
+
+/// Program, clients and runtime before anything is queued, bytes.
+const PROGRAM_BYTES: usize = 96 << 20;
+/// State in memory gets no less, bytes: with nothing in memory nothing goes on.
+pub const LEAST_STATE_BYTES: usize = 16 << 20;
+
+impl Limits {
+    /// What the process takes besides state when all its queues are full, bytes.
+    pub fn fixed_bytes(&self, workers: usize) -> usize {
+        PROGRAM_BYTES + self.buffered_bytes + workers * (self.fetch_queue_bytes + self.produce_queue_bytes)
+    }
+
+    /// The least that `memory_bytes` has to be; a sixteenth of it stays free.
+    pub(super) fn least_memory_bytes(&self, workers: usize) -> usize {
+        let least = self.fixed_bytes(workers) + LEAST_STATE_BYTES;
+        least + least / 15 + 1
+    }
 }
 
 /// `[brands.<brand>]`, and whether other brands are refused.

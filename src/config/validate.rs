@@ -39,6 +39,7 @@ pub(super) fn validate(layers: &Layers) -> Result<Config, ConfigError> {
         brands: checker.brands(&raw),
         settings: layers.settings(&raw),
     };
+    checker.check_memory(&config.limits, config.pipeline.workers);
     if checker.problems.is_empty() { Ok(config) } else { Err(checker.into_error()) }
 }
 
@@ -286,6 +287,17 @@ impl Checker<'_> {
         }
     }
 
+    /// Memory has to hold the program, full queues and some state.
+    fn check_memory(&mut self, limits: &Limits, workers: usize) {
+        let least = limits.least_memory_bytes(workers);
+        if limits.memory_bytes < least {
+            let message = format!(
+                "must be at least {least} here: the program, {workers} workers' queues and the least state take so much; raise it, or lower `limits.buffered_bytes`, `limits.fetch_queue_bytes`, `limits.produce_queue_bytes` or `pipeline.workers`"
+            );
+            self.problem(&["limits", "memory_bytes"], &Value::from(limits.memory_bytes), message);
+        }
+    }
+
     fn dead_letter(&mut self, raw: &RawConfig) -> DeadLetter {
         let share = raw.dead_letter.max_share;
         if !(share > 0.0 && share <= 1.0) {
@@ -333,6 +345,7 @@ fn limits(raw: &RawLimits) -> Limits {
         in_flight_inserts: raw.in_flight_inserts as usize,
         inserts_per_second: raw.inserts_per_second as u32,
         retry_backoff_max: milliseconds(raw.retry_backoff_max_ms),
+        memory_bytes: raw.memory_bytes as usize,
         state_bytes: raw.state_bytes as usize,
         cold_bytes: raw.cold_bytes as u64,
         parallel_takeovers: raw.parallel_takeovers as usize,

@@ -23,6 +23,8 @@ pub fn consumer_options(config: &Config, membership: &Membership) -> BTreeMap<St
     set("max.poll.interval.ms", "300000".to_owned());
     set("queued.min.messages", "100000".to_owned());
     set("queued.max.messages.kbytes", (config.limits.fetch_queue_bytes / 1024).max(1).to_string());
+    // One answer may go beyond the queue: no more than once.
+    set("fetch.max.bytes", config.limits.fetch_queue_bytes.max(max_message_bytes(config)).to_string());
     // librdkafka's default of 1,000 leaves holes of a second whenever its queue was full.
     set("fetch.queue.backoff.ms", "5".to_owned());
     // Relays and contributions come in small batches all the time: without a least size every one of them would be a request.

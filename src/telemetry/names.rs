@@ -77,6 +77,14 @@ pub const CHECKPOINT_AGE: Metric =
 pub const STATE_KEYS: Metric = gauge("onecode_state_keys", &["kind"], "keys in the state of the tasks of this process");
 /// Bytes of the state.
 pub const STATE_BYTES: Metric = gauge("onecode_state_bytes", &[], "memory that the state of the tasks takes; limit: limits.state_bytes");
+/// What state may take.
+pub const STATE_LIMIT_BYTES: Metric = gauge(
+    "onecode_state_limit_bytes",
+    &[],
+    "memory that state may take at this moment: what limits.memory_bytes leaves, at most limits.state_bytes; above it, state leaves for the local disk",
+);
+/// Memory of the process.
+pub const RESIDENT_BYTES: Metric = gauge("onecode_resident_bytes", &[], "resident memory of the process; limit: limits.memory_bytes");
 /// Cold keys.
 pub const COLD_KEYS: Metric = gauge("onecode_cold_keys", &[], "keys of the state that are on the local disk and not in memory");
 /// Cold bytes.
@@ -170,6 +178,8 @@ pub const ALL: &[Metric] = &[
     CHECKPOINT,
     STATE_KEYS,
     STATE_BYTES,
+    STATE_LIMIT_BYTES,
+    RESIDENT_BYTES,
     COLD_KEYS,
     COLD_BYTES,
     COLD_EVICTIONS,

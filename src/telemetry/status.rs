@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::names::{
     BUFFERED_BYTES, CHECKPOINT_AGE, COLD_BYTES, COLD_KEYS, DIRTY_KEYS, IN_FLIGHT_INSERTS, LAG_RECORDS, LAG_SECONDS, PRODUCE_QUEUE_BYTES,
-    PRODUCE_QUEUE_RECORDS, READY, RELAY_GAPS_OPEN, STATE_BYTES, STATE_KEYS, TASKS, TASKS_RESTORING, WORKERS, WORKERS_PAUSED,
+    PRODUCE_QUEUE_RECORDS, READY, RELAY_GAPS_OPEN, RESIDENT_BYTES, STATE_BYTES, STATE_KEYS, STATE_LIMIT_BYTES, TASKS, TASKS_RESTORING,
+    WORKERS, WORKERS_PAUSED,
 };
 
 /// A worker that has not ticked for this long is stuck, and so is the process.
@@ -60,6 +61,12 @@ pub struct WorkerStatus {
     pub is_paused: bool,
     /// Encoded rows that wait for ClickHouse.
     pub buffered_bytes: usize,
+    /// Memory that state has taken.
+    pub allocated_bytes: usize,
+    /// Memory that state may take.
+    pub state_limit: usize,
+    /// Memory of the whole process.
+    pub resident_bytes: usize,
     /// Produced messages without acknowledgement.
     pub produce_queue_records: usize,
     /// Their bytes.
@@ -149,6 +156,11 @@ impl WorkerHandle {
         }
     }
 
+    /// Memory that the state of all workers has taken.
+    pub fn allocated_bytes(&self) -> usize {
+        self.status.allocated_bytes()
+    }
+
     /// Replaces what the worker last said; ticks too.
     pub fn publish(&self, status: WorkerStatus) {
         self.tick();
@@ -212,6 +224,11 @@ impl Status {
     /// Memory that the state of all tasks takes.
     pub fn state_bytes(&self) -> u64 {
         self.lock().workers.iter().flat_map(|published| &published.status.tasks).map(|task| task.state_bytes).sum()
+    }
+
+    /// Memory that state has taken, places that left free and what is kept for tasks that may come back included.
+    pub fn allocated_bytes(&self) -> usize {
+        self.lock().workers.iter().map(|published| published.status.allocated_bytes).sum()
     }
 
     /// `/livez`: the worker that does not go round any more, if there is one. Never depends on Kafka or ClickHouse.
@@ -278,6 +295,8 @@ impl Status {
         set(RELAY_GAPS_OPEN.name, tasks().map(|task| task.relay_gaps_open).sum());
         set(READY.name, usize::from(inner.not_ready(now).is_none()));
         metrics::gauge!(STATE_BYTES.name).set(tasks().map(|task| task.state_bytes).sum::<u64>() as f64);
+        set(STATE_LIMIT_BYTES.name, workers().map(|worker| worker.state_limit).sum());
+        set(RESIDENT_BYTES.name, workers().map(|worker| worker.resident_bytes).max().unwrap_or(0));
         metrics::gauge!(COLD_KEYS.name).set(tasks().map(|task| task.cold_keys).sum::<u64>() as f64);
         metrics::gauge!(COLD_BYTES.name).set(tasks().map(|task| task.cold_bytes).sum::<u64>() as f64);
         metrics::gauge!(DIRTY_KEYS.name).set(tasks().map(|task| task.dirty_keys).sum::<u64>() as f64);
@@ -353,6 +372,9 @@ fn worker_json(worker: usize, status: &WorkerStatus) -> Value {
         "assigned": status.is_assigned,
         "paused": status.is_paused,
         "buffered_bytes": status.buffered_bytes,
+        "state_allocated_bytes": status.allocated_bytes,
+        "state_limit_bytes": status.state_limit,
+        "resident_bytes": status.resident_bytes,
         "produce_queue_records": status.produce_queue_records,
         "produce_queue_bytes": status.produce_queue_bytes,
     })

@@ -4,7 +4,8 @@
 
 use super::Worker;
 use super::io::Fatal;
-use super::slot::{Phase, Running};
+use super::slot::Phase;
+use crate::engine::Engine;
 use crate::task::TaskError;
 
 /// How much memory is left.
@@ -20,24 +21,31 @@ pub(super) enum Memory {
 }
 
 impl Worker {
-    /// The memory of all tasks, bytes.
-    fn state_bytes(&self) -> usize {
-        let of = |running: &Running| running.task.engine().used_bytes();
-        let slots = self.slots.iter().map(|slot| {
-            let at_work = match &slot.phase {
-                Phase::Running(running) => of(running),
-                Phase::Restoring { restore, .. } => restore.engine().used_bytes(),
-                Phase::Restored { taken, .. } => taken.task.engine().used_bytes(),
-                _ => 0,
-            };
-            at_work + slot.memory.as_deref().map_or(0, of)
-        });
-        slots.sum::<usize>() + self.parked.values().map(of).sum::<usize>()
+    /// From now on state may take so much, bytes; no more than [`super::WorkerSettings::state_bytes`].
+    pub fn limit_state(&mut self, bytes: usize) {
+        self.state_limit = bytes.min(self.settings.state_bytes);
+    }
+
+    /// All state that is in memory: of tasks at work, under restoration, and kept in case that they come back.
+    fn engines(&self) -> impl Iterator<Item = &Engine> {
+        let at_work = self.slots.iter().filter_map(|slot| slot.phase.engine());
+        let kept = self.slots.iter().filter_map(|slot| slot.memory.as_deref()).chain(self.parked.values());
+        at_work.chain(kept.map(|running| running.task.engine()))
+    }
+
+    /// The memory that state has taken, places that left free included, bytes.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.engines().map(Engine::state_bytes).sum()
+    }
+
+    /// The memory that state uses, bytes.
+    fn used_bytes(&self) -> usize {
+        self.engines().map(Engine::used_bytes).sum()
     }
 
     /// How much memory is left. Adds up what every key of every task takes: to be asked once, not for each task.
     pub(super) fn memory(&self) -> Memory {
-        let (used, limit) = (self.state_bytes(), self.settings.state_bytes);
+        let (used, limit) = (self.used_bytes(), self.state_limit);
         match used {
             _ if used > limit => Memory::Full,
             _ if used > limit - limit / 8 => Memory::Short,
@@ -50,7 +58,7 @@ impl Worker {
         if self.memory() == Memory::Enough {
             return 0;
         }
-        let share = self.settings.state_bytes / self.slots.len().max(1);
+        let share = self.state_limit / self.slots.len().max(1);
         used_bytes.saturating_sub(share - share / 4)
     }
 

@@ -140,6 +140,8 @@ pub struct Worker {
     slots: Vec<Slot>,
     parked: BTreeMap<TaskName, Running>,
     next_run: u32,
+    /// Memory for state, bytes: no more than the settings say.
+    state_limit: usize,
     serving_open: ServingRows,
     serving: Batches,
     /// Records applied since the last serving, and those of the batch in flight.
@@ -167,8 +169,10 @@ impl Worker {
     pub fn new(settings: WorkerSettings) -> Self {
         let counters = Counters::new(settings.topics.iter().map(|topic| topic.name.clone()).collect());
         let rejects = RejectTracker::new(settings.rejects);
+        let state_limit = settings.state_bytes;
         Worker {
             settings,
+            state_limit,
             question: 0,
             asked: BTreeSet::new(),
             former: BTreeMap::new(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::assignment::AssignedTask;
 use super::io::RunId;
+use crate::engine::Engine;
 use crate::model::{Offset, TopicPartition};
 use crate::rows::RowBuffer;
 use crate::task::{Positions, Restore, Task};
@@ -67,6 +68,16 @@ impl Phase {
             | Phase::Restored { run, .. } => Some(*run),
             Phase::Running(running) => Some(running.run),
             Phase::Asking | Phase::Claimed { .. } | Phase::Unreadable { .. } => None,
+        }
+    }
+
+    /// The state that is in memory.
+    pub fn engine(&self) -> Option<&Engine> {
+        match self {
+            Phase::Running(running) => Some(running.task.engine()),
+            Phase::Restoring { restore, .. } => Some(restore.engine()),
+            Phase::Restored { taken, .. } => Some(taken.task.engine()),
+            _ => None,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::io::Io;
 use super::slot::Phase;
 use super::{Now, Worker};
-use crate::engine::ColdCounts;
+use crate::engine::{ColdCounts, Engine};
 use crate::model::{Offset, TaskName, TopicPartition};
 
 /// A worker at one moment.
@@ -13,6 +13,10 @@ pub struct WorkerView {
     pub tasks: Vec<TaskView>,
     /// Bytes on their way to ClickHouse and Kafka.
     pub buffered_bytes: usize,
+    /// Memory that state has taken, of tasks that are kept in case that they come back too.
+    pub allocated_bytes: usize,
+    /// Memory that state may take.
+    pub state_limit: usize,
     /// Whether fetching is paused by back-pressure.
     pub paused: bool,
     /// Sources whose relays have an open gap.
@@ -87,7 +91,7 @@ impl Worker {
                         keys: Vec::new(),
                         dirty_keys: 0,
                         relay_gaps: 0,
-                        state_bytes: 0,
+                        state_bytes: slot.phase.engine().map_or(0, Engine::used_bytes),
                         cold: ColdCounts::default(),
                         logs: Vec::new(),
                     };
@@ -122,6 +126,8 @@ impl Worker {
         WorkerView {
             tasks,
             buffered_bytes: self.buffered_bytes(io),
+            allocated_bytes: self.allocated_bytes(),
+            state_limit: self.state_limit,
             paused: self.pressure.paused,
             relay_gaps,
             since_insert_ms: self.last_insert_ms.map(|at_ms| now.mono_ms - at_ms),

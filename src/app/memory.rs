@@ -1,0 +1,71 @@
+//! How much memory is left for state: what the process may take, without what else it takes.
+//!
+//! Owns the division of `limits.memory_bytes`. The division itself is pure; what the process takes is read from the kernel. Never frees anything: workers do.
+
+use crate::config::{Config, LEAST_STATE_BYTES};
+
+/// What the configuration allows, bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryPlan {
+    limit: usize,
+    fixed: usize,
+    state: usize,
+}
+
+impl MemoryPlan {
+    /// From `[limits]`.
+    pub fn new(config: &Config) -> Self {
+        MemoryPlan {
+            limit: config.limits.memory_bytes,
+            fixed: config.limits.fixed_bytes(config.pipeline.workers),
+            state: config.limits.state_bytes,
+        }
+    }
+
+    /// How much memory the state of the whole process may use, when the process takes `resident` and state has taken `allocated` of it, bytes.
+    ///
+    /// Queues count as full although they seldom are: memory that state has taken does not come back when an outage fills them. A
+    /// sixteenth stays free for what comes between two looks.
+    pub fn state_bytes(&self, resident: usize, allocated: usize) -> usize {
+        let others = resident.saturating_sub(allocated).max(self.fixed);
+        (self.limit - self.limit / 16).saturating_sub(others).max(LEAST_STATE_BYTES).min(self.state)
+    }
+}
+
+/// Resident memory of this process, bytes; `None` where the kernel does not say.
+pub fn resident_bytes() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: usize = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(kibibytes * 1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+    const PLAN: MemoryPlan = MemoryPlan { limit: 1_024 * MIB, fixed: 352 * MIB, state: 4_096 * MIB };
+
+    #[test]
+    fn state_gets_what_full_queues_leave() {
+        assert_eq!(PLAN.state_bytes(200 * MIB, 80 * MIB), (960 - 352) * MIB);
+    }
+
+    #[test]
+    fn state_gets_less_when_the_process_takes_more_than_its_queues() {
+        assert_eq!(PLAN.state_bytes(900 * MIB, 400 * MIB), (960 - 500) * MIB);
+    }
+
+    #[test]
+    fn state_gets_no_more_than_its_own_limit_and_never_nothing() {
+        let plan = MemoryPlan { state: 64 * MIB, ..PLAN };
+        assert_eq!(plan.state_bytes(200 * MIB, 80 * MIB), 64 * MIB);
+        assert_eq!(PLAN.state_bytes(4_000 * MIB, 80 * MIB), LEAST_STATE_BYTES);
+    }
+
+    #[test]
+    fn the_kernel_says_what_this_process_takes() {
+        assert!(resident_bytes().is_some_and(|bytes| bytes > MIB));
+    }
+}
