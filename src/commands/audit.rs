@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
 use super::{UsageError, Verdict};
-use crate::audit::log::LogOptions;
+use crate::audit::log::{LogOptions, MOST_PASSES};
 use crate::audit::sample::{Round, Sampler};
 use crate::audit::verdicts::{self, Kind};
 use crate::audit::{self, AuditOptions, Report, TableReport};
@@ -70,9 +70,10 @@ pub struct AuditArgs {
     /// Count the archive again, or the input topics up to the checkpoints: that also while the pipeline runs
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t = Source::Archive)]
     pub source: Source,
-    /// With --source log: read the topics N times, each time for another part of the customers, to hold less in memory
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4096))]
-    pub passes: u64,
+    /// With --source log: read the topics N times, each time for another part of the customers, to hold less in memory [default: once for
+    /// every 4 million records and archived events, which take 2 GiB]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_PASSES))]
+    pub passes: Option<u64>,
     /// Memory that a query may take on the server; what needs more goes to its disk
     #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(64..=1 << 20))]
     pub memory_mib: u64,
@@ -153,6 +154,7 @@ async fn by_log(config: &Config, args: &AuditArgs, options: &AuditOptions, out: 
             ("later_events", found.later),
             ("newer_rows", found.newer_rows),
             ("events_from_archive", found.from_archive),
+            ("passes", found.passes),
         ] {
             if let Some(members) = json.as_object_mut() {
                 members.insert(name.to_owned(), count.into());

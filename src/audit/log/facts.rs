@@ -129,6 +129,13 @@ pub(super) enum Seen {
     Archived,
 }
 
+/// How many rows the archive has, about: repeats that were not merged yet count too.
+pub(super) async fn archived(admin: &Admin) -> Result<u64, AdminError> {
+    let counts = ["scans", "purchases", "share_events"].map(|table| format!("SELECT count() FROM {table}"));
+    let rows: Vec<u64> = admin.rows(&counts.join(" UNION ALL ")).await?;
+    Ok(rows.iter().sum())
+}
+
 /// Every archived event of a part.
 pub(super) async fn read_archive(admin: &Admin, part: Part) -> Result<Vec<(Fact, Seen)>, AdminError> {
     let common = "toString(a.brand) AS brand, customer_id";

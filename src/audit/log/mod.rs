@@ -95,11 +95,22 @@ pub enum LogAuditError {
     },
 }
 
+/// Records and archived events that a pass holds in memory, about: 2 GiB of them. More passes are made for more.
+pub const EVENTS_PER_PASS: u64 = 4_000_000;
+/// More passes than this are never made.
+pub const MOST_PASSES: u64 = 4_096;
+
 /// How to count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
-    /// In how many passes: each reads all logs and holds so small a part of the customers in memory. 1 or more.
-    pub passes: u64,
+    /// In how many passes: each reads all logs and holds so small a part of the customers in memory. 1 or more; `None`: as many as
+    /// [`EVENTS_PER_PASS`] asks for.
+    pub passes: Option<u64>,
+}
+
+/// Passes for so many records and archived events.
+fn passes_for(events: u64) -> u64 {
+    events.div_ceil(EVENTS_PER_PASS).clamp(1, MOST_PASSES)
 }
 
 /// A report, and what it covers.
@@ -115,6 +126,8 @@ pub struct LogReport {
     pub newer_rows: u64,
     /// Events that are older than the first record kept in the logs; taken from the archive.
     pub from_archive: u64,
+    /// In how many passes.
+    pub passes: u64,
 }
 
 /// Audits by the logs.
@@ -131,6 +144,10 @@ pub async fn audit(config: &Config, options: &AuditOptions, log_options: LogOpti
         return Err(LogAuditError::Moving { to: marker.to });
     }
     let logs = Logs::ask(config)?;
+    let passes = match log_options.passes {
+        Some(passes) => passes,
+        None => passes_for(logs.records(config)? + facts::archived(&admin).await?),
+    };
     let snapshot = Snapshot::read(&admin, logs.tasks).await?;
     let mut findings = Findings::new(options.listed_differences);
     let mut cells = Cells::default();
@@ -140,11 +157,12 @@ pub async fn audit(config: &Config, options: &AuditOptions, log_options: LogOpti
         later: 0,
         newer_rows: 0,
         from_archive: 0,
+        passes,
     };
     // Rows are read before the logs: whatever they say lies before the logs' ends of later.
     let serving_cells = rows::Cells::read(&admin, config).await?;
-    for pass in 0..log_options.passes {
-        let part = facts::Part { pass, passes: log_options.passes };
+    for pass in 0..passes {
+        let part = facts::Part { pass, passes };
         let serving = Serving::read(&admin, part).await?;
         let mut events = facts::read_archive(&admin, part).await?;
         let letters: BTreeSet<read::Place> = logs.letters(config)?;
@@ -167,4 +185,15 @@ pub async fn audit(config: &Config, options: &AuditOptions, log_options: LogOpti
     covered.newer_rows += compare::cells(&cells, &snapshot, &serving_cells, &config.calendar(), &mut findings);
     covered.report.tables = findings.into_tables();
     Ok(covered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_passes_are_made_that_each_holds_few_enough_events() {
+        let passes = [0, 1, EVENTS_PER_PASS, EVENTS_PER_PASS + 1, 10 * EVENTS_PER_PASS, u64::MAX].map(passes_for);
+        assert_eq!(passes, [1, 1, 1, 2, 10, MOST_PASSES]);
+    }
 }

@@ -88,6 +88,17 @@ impl Logs {
         Ok(ends)
     }
 
+    /// How many records the input logs have, about: offsets without a record count too.
+    pub(super) fn records(&self, config: &Config) -> Result<u64, LogAuditError> {
+        let mut records = 0;
+        for (_, topic, _) in config.topics.inputs() {
+            for (_, low, high) in self.bounds(topic)? {
+                records += u64::try_from(high - low).unwrap_or_default();
+            }
+        }
+        Ok(records)
+    }
+
     /// Where the records with dead letters first arrived.
     pub(super) fn letters(&self, config: &Config) -> Result<BTreeSet<Place>, LogAuditError> {
         let mut letters = BTreeSet::new();
