@@ -61,6 +61,11 @@ fn a_version_without_its_generation_is_noticed() {
 }
 
 #[test]
+fn a_move_to_other_tasks_that_does_not_empty_what_will_be_counted_again_is_noticed() {
+    assert_noticed(5_000, Sabotage { store: Defects { keeps_served_cells: true, ..Defects::default() }, ..Sabotage::default() });
+}
+
+#[test]
 fn rows_acknowledged_before_they_are_in_are_noticed() {
     assert_noticed(500, Sabotage { store: Defects { acknowledges_early: true, ..Defects::default() }, ..Sabotage::default() });
 }

@@ -10,9 +10,7 @@ use common::{Pipeline, World, wait_until};
 use onecode::config::Config;
 use onecode::generate::Options;
 use onecode::kafka::Cluster;
-use onecode::migrate::topics::{self, TopicWishes};
-use onecode::rescale::{Marker, Mover, Wanted, empty_starts, plan};
-use onecode::task::LogRole;
+use onecode::rescale::{Marker, Mover, decide, make_exchange};
 
 const PARTITIONS: u32 = 3;
 
@@ -99,28 +97,13 @@ async fn move_without_an_end(world: &World<'_>, tasks: u32) -> Result<()> {
     std::fs::write(&path, world.config_toml(0)?)?;
     let config = Config::load(&path)?;
     let exchange = format!("{}.{tasks}", config.topics.exchange);
-    let mut wanted = config.clone();
-    wanted.topics.exchange.clone_from(&exchange);
-    let kafka = topics::Cluster::new(&config.kafka)?;
-    let facts = kafka.facts(&topics::names(&wanted)).await?;
-    for topic in topics::plan(&wanted, &facts, TopicWishes { create_inputs: None, tasks: Some(tasks as usize) })? {
-        kafka.create(&topic).await?;
-    }
-    let (old, new) = (Cluster::ask(&config)?, Cluster::ask(&wanted)?);
+    let old = Cluster::ask(&config)?;
+    let new = make_exchange(&config, &exchange, tasks, |_| ()).await?;
     let mover = Mover::new(&config.clickhouse);
     let (sources, newest) = mover.sources(old.tasks).await?;
-    let inputs = new.topics.iter().filter(|topic| topic.role != LogRole::Exchange);
-    let starts = empty_starts(&config, &exchange, tasks)?;
-    let topic_id = new.topic_ids.get(&exchange).cloned().unwrap_or_default();
-    let wanted = Wanted {
-        tasks,
-        old_tasks: old.tasks,
-        old_exchange: config.topics.exchange.clone(),
-        exchange: (exchange.clone(), topic_id, starts),
-        inputs: inputs.map(|topic| (topic.name.clone(), topic.partitions)).collect(),
-    };
+    let plan = decide(&sources, &old, &new, &config, &exchange, common::events::now_ms())?;
     mover.begin(&Marker { from: old.tasks, to: tasks, exchange }).await?;
-    mover.write(&sources, &plan(&sources, &wanted, common::events::now_ms())?, newest + 1, |_, _| {}).await?;
+    mover.write(&sources, &plan, newest + 1, |_, _| {}).await?;
     Ok(())
 }
 

@@ -58,6 +58,7 @@ fn tables_are_a_function_of_the_set_of_events_whatever_fails() {
                 stats.grown,
                 stats.raised,
                 stats.shared,
+                stats.rescaled,
             ];
             let met = [stats.takeovers, stats.checkpoints, stats.relayed, stats.refused_relays, stats.duplicates, stats.refused_events];
             let cold = [stats.evicted, stats.loaded];

@@ -10,13 +10,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::Verdict;
 use crate::config::Config;
 use crate::kafka::Cluster;
-use crate::migrate::topics::{self, TopicWishes};
-use crate::rescale::{Marker, Members, Mover, Plan, Source, Wanted, marker, plan, unread};
+use crate::migrate::topics;
+use crate::rescale::{Marker, Members, Mover, Plan, Source, decide, make_exchange, marker, unread};
 use crate::store::Admin;
-use crate::task::LogRole;
 
 /// Shown below `--help`.
-pub const EXAMPLES: &str = "Examples:
+pub const EXAMPLES: &str =
+    "Let the pipeline catch up first, and stop it with SIGTERM: after the move, events of a topic that lags by more than
+pipeline.forget_slack_days behind the others may be refused as too old.
+
+Examples:
   onecode rescale --tasks 24 --dry-run --config onecode.toml   # what would be done
   onecode rescale --tasks 24 --config onecode.toml             # stop every instance first; then follow its last lines";
 
@@ -52,8 +55,8 @@ pub async fn run(config: &Config, path: &Path, args: &RescaleArgs, out: &mut imp
     let old = Cluster::ask(config)?;
     let new_exchange = new_exchange(config, args, begun.as_ref(), old.tasks)?;
     let members = Members::new(config)?;
-    wait_until_stopped(&members, args.wait, out).await?;
     let mover = Mover::new(&config.clickhouse);
+    wait_until_stopped(&members, &mover, args.wait, out).await?;
     let (mut sources, mut newest) = mover.sources(old.tasks).await?;
     ensure!(!sources.is_empty(), nothing_to_move(config, old.tasks));
     if args.dry_run {
@@ -67,7 +70,7 @@ pub async fn run(config: &Config, path: &Path, args: &RescaleArgs, out: &mut imp
         }
         writeln!(out, "tasks read what others have sent them (`onecode run --settle`) ...")?;
         settle(path)?;
-        wait_until_stopped(&members, args.wait, out).await?;
+        wait_until_stopped(&members, &mover, args.wait, out).await?;
         (sources, newest) = mover.sources(old.tasks).await?;
         left = unread(config, &sources)?;
     }
@@ -77,8 +80,16 @@ pub async fn run(config: &Config, path: &Path, args: &RescaleArgs, out: &mut imp
             path.display()
         );
     }
-    let new = make_exchange(config, &new_exchange, args.tasks, out).await?;
-    let plan = decide(&sources, &old, &new, config, &new_exchange)?;
+    let mut told = Ok(());
+    let new = make_exchange(config, &new_exchange, args.tasks, |topic| {
+        if told.is_ok() {
+            told = writeln!(out, "{topic}");
+        }
+    })
+    .await?;
+    told?;
+    let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    let plan = decide(&sources, &old, &new, config, &new_exchange, now_ms)?;
     for log in &plan.dropped {
         writeln!(out, "warning: {log} is not among the configured topics: how far it was read is not kept")?;
     }
@@ -120,16 +131,23 @@ fn new_exchange(config: &Config, args: &RescaleArgs, begun: Option<&Marker>, old
     Ok(name)
 }
 
-async fn wait_until_stopped(members: &Members, wait_s: u64, out: &mut impl Write) -> Result<()> {
+/// Waits until the group has no members, and ClickHouse has carried out what they had sent it.
+async fn wait_until_stopped(members: &Members, mover: &Mover, wait_s: u64, out: &mut impl Write) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(wait_s);
     let mut is_told = false;
     loop {
         let count = members.count()?;
-        if count == 0 {
+        let inserts = if count == 0 { mover.inserts_under_way().await? } else { 0 };
+        if count == 0 && inserts == 0 {
             return Ok(());
         }
-        ensure!(Instant::now() < until, "the group still has {count} members after {wait_s} s: stop every instance of `onecode run` first");
-        if !is_told {
+        let is_late = Instant::now() >= until;
+        ensure!(!is_late || count == 0, "the group still has {count} members after {wait_s} s: stop every instance of `onecode run` first");
+        ensure!(
+            !is_late,
+            "ClickHouse still carries out {inserts} inserts after {wait_s} s: what they bring would be counted twice; see system.processes"
+        );
+        if !is_told && count > 0 {
             writeln!(out, "waiting until the group has no members ({count} now; one that was stopped stays for a session timeout) ...")?;
             out.flush()?;
             is_told = true;
@@ -149,40 +167,6 @@ fn settle(path: &Path) -> Result<()> {
     let status = ended.context("cannot start `onecode run --settle`")?;
     ensure!(status.success(), "`onecode run --settle` failed ({status}); its messages are above");
     Ok(())
-}
-
-/// Creates the new exchange topic, or takes it as it is if an earlier attempt created it: empty.
-async fn make_exchange(config: &Config, name: &str, tasks: u32, out: &mut impl Write) -> Result<Cluster> {
-    let mut wanted = config.clone();
-    wanted.topics.exchange = name.to_owned();
-    let admin = topics::Cluster::new(&config.kafka)?;
-    let facts = admin.facts(&topics::names(&wanted)).await?;
-    let wishes = TopicWishes { create_inputs: None, tasks: Some(tasks as usize) };
-    for topic in topics::plan(&wanted, &facts, wishes)? {
-        writeln!(out, "{topic}")?;
-        admin.create(&topic).await?;
-    }
-    let new = Cluster::ask(&wanted)?;
-    ensure!(
-        new.tasks == tasks,
-        "topic `{name}` exists with {} partitions, {tasks} are needed: give another name with --exchange",
-        new.tasks
-    );
-    Ok(new)
-}
-
-fn decide(sources: &[Source], old: &Cluster, new: &Cluster, config: &Config, exchange: &str) -> Result<Plan> {
-    let starts = crate::rescale::empty_starts(config, exchange, new.tasks)?;
-    let inputs = new.topics.iter().filter(|topic| topic.role != LogRole::Exchange);
-    let wanted = Wanted {
-        tasks: new.tasks,
-        old_tasks: old.tasks,
-        old_exchange: config.topics.exchange.clone(),
-        exchange: (exchange.to_owned(), new.topic_ids.get(exchange).cloned().unwrap_or_default(), starts),
-        inputs: inputs.map(|topic| (topic.name.clone(), topic.partitions)).collect(),
-    };
-    let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
-    Ok(plan(sources, &wanted, now_ms)?)
 }
 
 async fn move_all(mover: &Mover, sources: &[Source], plan: &Plan, generation: u64, out: &mut impl Write) -> Result<()> {

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use super::plan::Source;
+use super::plan::{Plan, Source, Wanted, plan};
 use crate::config::Config;
-use crate::kafka::{ClusterError, asking_consumer};
+use crate::kafka::{Cluster, ClusterError, asking_consumer};
+use crate::migrate::topics::{self, TopicPlan, TopicWishes};
 use crate::model::Offset;
+use crate::task::LogRole;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -65,6 +68,46 @@ pub fn unread(config: &Config, sources: &[Source]) -> Result<Vec<(String, i64)>,
     Ok(unread)
 }
 
+/// Creates the new exchange topic, or takes it as it is if an earlier attempt created it. `tell` hears of each topic that is made.
+///
+/// # Errors
+/// When Kafka does not make it, or it has another number of partitions.
+pub async fn make_exchange(config: &Config, name: &str, tasks: u32, mut tell: impl FnMut(&TopicPlan)) -> anyhow::Result<Cluster> {
+    let mut wanted = config.clone();
+    name.clone_into(&mut wanted.topics.exchange);
+    let admin = topics::Cluster::new(&config.kafka)?;
+    let facts = admin.facts(&topics::names(&wanted)).await?;
+    let wishes = TopicWishes { create_inputs: None, tasks: Some(tasks as usize) };
+    for topic in topics::plan(&wanted, &facts, wishes)? {
+        tell(&topic);
+        admin.create(&topic).await?;
+    }
+    let new = Cluster::ask(&wanted)?;
+    ensure!(
+        new.tasks == tasks,
+        "topic `{name}` exists with {} partitions, {tasks} are needed: give another name with --exchange",
+        new.tasks
+    );
+    Ok(new)
+}
+
+/// Decides who reads what from where, with `exchange` as the new exchange topic, which must be empty.
+///
+/// # Errors
+/// [`ClusterError`], [`NotEmpty`], or [`PlanError`](super::PlanError).
+pub fn decide(sources: &[Source], old: &Cluster, new: &Cluster, config: &Config, exchange: &str, now_ms: i64) -> anyhow::Result<Plan> {
+    let starts = empty_starts(config, exchange, new.tasks)?;
+    let inputs = new.topics.iter().filter(|topic| topic.role != LogRole::Exchange);
+    let wanted = Wanted {
+        tasks: new.tasks,
+        old_tasks: old.tasks,
+        old_exchange: config.topics.exchange.clone(),
+        exchange: (exchange.to_owned(), new.topic_ids.get(exchange).cloned().unwrap_or_default(), starts),
+        inputs: inputs.map(|topic| (topic.name.clone(), topic.partitions)).collect(),
+    };
+    Ok(plan(sources, &wanted, now_ms)?)
+}
+
 /// A topic that should be new has messages.
 #[derive(Debug, thiserror::Error)]
 #[error("topic `{topic}` has messages already: the exchange of another number of tasks has to be empty; give another name with --exchange")]
@@ -76,7 +119,7 @@ pub struct NotEmpty {
 ///
 /// # Errors
 /// [`ClusterError`], or [`NotEmpty`].
-pub fn empty_starts(config: &Config, topic: &str, partitions: u32) -> anyhow::Result<Vec<Offset>> {
+fn empty_starts(config: &Config, topic: &str, partitions: u32) -> anyhow::Result<Vec<Offset>> {
     let asking = asking_consumer(config)?;
     let mut starts = Vec::new();
     for partition in 0..i32::try_from(partitions)? {

@@ -1,30 +1,25 @@
-//! Moves the rows of `task_state` to their new tasks, and the cells of tasks that end to those that stay.
+//! ClickHouse as a move needs it: reads the sources, and carries out the steps of [`Moving`].
 //!
 //! Promises that every new generation is complete, with count and hash of its rows, or has no completeness mark; that what was
 //! read is what was written by its task's positions row; and that it can be repeated as long as the old generations are there.
-//! Holds one task's rows and all cells in memory at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clickhouse::Client;
 
-use super::plan::{NewTask, Plan, Source};
+use super::moving::{Moving, Step};
+use super::plan::{Plan, Source};
 use crate::config::ClickHouse;
-use crate::engine::{Holder, StateRow, StoredCell, Unplaceable, holder, row_hash};
-use crate::model::{TaskName, Version, owner};
-use crate::rows::{RowBuffer, ServingRows, Table};
+use crate::engine::{StateRow, Unplaceable};
+use crate::model::{TaskName, Version};
+use crate::rows::{RowBuffer, Table};
 use crate::store::{Admin, AdminError, literal};
-use crate::task::{KIND_MARK, KIND_POSITIONS, Positions, PositionsError, STATE_COLUMNS, StoredRows, mark_row, push_state_row};
+use crate::task::{KIND_MARK, KIND_POSITIONS, Positions, PositionsError, STATE_COLUMNS, StoredRows, push_state_row};
 
 /// The name under which `task_state` says that a move is under way.
 pub const MARKER_TASK: &str = "rescale";
 const MARKER_GENERATION: u64 = 1;
-/// Rows of one insert.
-const ROWS_PER_INSERT: usize = 200_000;
-/// Cells of events before the horizon are out of reach, and leave the state when they are two days older than it. A day of any
-/// time zone that has an event after the horizon begins less than this before it; one that has left the state, earlier.
-const COUNTED_AGAIN_MS: i64 = 48 * 3_600_000;
 /// A load of one task's state, or an insert of a part of it, takes no longer.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -109,39 +104,6 @@ pub async fn marker(admin: &Admin) -> Result<Option<Marker>, AdminError> {
     }))
 }
 
-/// A destination under way: what has not been inserted yet, and what its rows add up to.
-#[derive(Debug, Default)]
-struct Destination {
-    rows: RowBuffer,
-    count: u64,
-    hash: u64,
-}
-
-/// The cells of all new tasks. A task that stays keeps its own; those of one that ends go to an heir.
-#[derive(Debug, Default)]
-struct Cells {
-    by_place: BTreeMap<(u32, u8, Vec<u8>), StoredCell>,
-    changed_hands: u64,
-}
-
-impl Cells {
-    fn take(&mut self, task: &TaskName, owners: u32, cell: StoredCell) {
-        let own: u32 = task.parse().unwrap_or_default();
-        let (kind, key) = cell.identity();
-        let place = (own % owners, kind, key.to_vec());
-        self.changed_hands += u64::from(own >= owners);
-        self.by_place.entry(place).and_modify(|sums| sums.add(&cell)).or_insert(cell);
-    }
-
-    fn serving_rows(&self, version: Version) -> ServingRows {
-        let mut rows = ServingRows::default();
-        for ((task, _, _), cell) in &self.by_place {
-            cell.push_row(&task.to_string(), version, &mut rows);
-        }
-        rows
-    }
-}
-
 /// ClickHouse, for moving.
 pub struct Mover {
     admin: Admin,
@@ -201,6 +163,16 @@ impl Mover {
         Ok(self.admin.bytes(&query).await?)
     }
 
+    /// How many inserts into the database the server is carrying out: a process that is gone may have sent them.
+    ///
+    /// # Errors
+    /// [`MoveError`].
+    pub async fn inserts_under_way(&self) -> Result<u64, MoveError> {
+        let query = "SELECT count() FROM system.processes WHERE query_kind = 'Insert' AND current_database = currentDatabase()";
+        let counts: Vec<u64> = self.admin.rows(query).await?;
+        Ok(counts.first().copied().unwrap_or_default())
+    }
+
     /// Says that a move is under way: from here on nothing runs until it has ended.
     ///
     /// # Errors
@@ -229,46 +201,27 @@ impl Mover {
         generation: u64,
         mut tell: impl FnMut(&Source, u64),
     ) -> Result<Moved, MoveError> {
-        let at = Version::new(generation, plan.sequence);
-        let mut destinations: BTreeMap<u32, Destination> = (0..plan.owners).map(|task| (task, Destination::default())).collect();
-        let mut cells = Cells::default();
+        let mut moving = Moving::new(plan, generation);
         for source in sources {
-            let bytes = self.load(source).await?;
+            let bytes = self.rows_of(&source.task, source.generation, &format!("kind NOT IN ({KIND_POSITIONS}, {KIND_MARK})")).await?;
+            let steps = moving.take(source, &bytes)?;
             tell(source, source.positions.live_rows);
-            let mut rows = StoredRows::new(&bytes);
-            while let Some(row) = rows.read() {
-                let unplaceable = |error| MoveError::Unplaceable { task: source.task.clone(), source: error };
-                match holder(row.kind, row.key).map_err(unplaceable)? {
-                    Holder::OwnerOf(customer) => {
-                        let task = owner(customer, plan.owners);
-                        let destination = destinations.entry(task).or_default();
-                        self.move_row(destination, task, at, (row.kind, row.key, row.payload)).await?;
-                    }
-                    Holder::Anyone => {
-                        let cell = StoredCell::read(row.kind, row.key, row.payload).map_err(unplaceable)?;
-                        cells.take(&source.task, plan.owners, cell);
-                    }
-                }
+            self.carry_out(steps).await?;
+        }
+        let (steps, moved) = moving.finish();
+        self.carry_out(steps).await?;
+        Ok(moved)
+    }
+
+    async fn carry_out(&self, steps: Vec<Step>) -> Result<(), MoveError> {
+        for step in steps {
+            match step {
+                Step::State(rows) => self.insert("task_state", &STATE_COLUMNS, rows).await?,
+                Step::Empty { task, since_s, version } => self.empty_cells(&task, since_s, version).await?,
+                Step::Serve(table, rows) => self.insert(table.name(), table.columns(), rows).await?,
             }
         }
-        let mut moved = Moved { rows: 0, cells: cells.changed_hands };
-        self.empty_cells(sources, Version::new(generation, plan.sequence - 1)).await?;
-        for (table, rows) in cells.serving_rows(at).take(|_| Vec::new()) {
-            self.insert(table.name(), table.columns(), rows).await?;
-        }
-        for ((task, kind, key), cell) in cells.by_place {
-            self.move_row(destinations.entry(task).or_default(), task, at, (kind, &key, &cell.payload())).await?;
-        }
-        for task in &plan.tasks {
-            let destination = task.name.parse().ok().and_then(|task| destinations.remove(&task)).unwrap_or_default();
-            moved.rows += destination.count;
-            self.finish_task(task, destination, generation).await?;
-        }
-        for name in &plan.ended {
-            let positions = Positions { tasks: plan.owners, sequence: plan.sequence, ..Positions::default() };
-            self.finish_task(&NewTask { name: name.clone(), positions }, Destination::default(), generation).await?;
-        }
-        Ok(moved)
+        Ok(())
     }
 
     /// The move has ended: the pipeline may run. Then drops the old generations; one that stays is dropped by its task's takeover.
@@ -289,72 +242,28 @@ impl Mover {
         Ok(self.admin.execute(&format!("ALTER TABLE task_state DROP PARTITION ({}, {generation})", literal(task))).await?)
     }
 
-    /// Readers see nothing any more of what the old tasks counted and can still be counted again; what the state has of it follows.
-    /// Why not only of tasks that end: a process that was killed has served cells that no checkpoint knows of. Its task would
-    /// count them again and overwrite them; after the move, other tasks do.
-    async fn empty_cells(&self, sources: &[Source], version: Version) -> Result<(), MoveError> {
-        for source in sources.iter().filter(|source| source.task.parse::<u32>().is_ok()) {
-            let from_s = (source.positions.horizon_ms - COUNTED_AGAIN_MS).max(0) / 1_000;
-            for (table, since) in [
-                (Table::ActivityMinute, format!("minute >= toDateTime({from_s}, 'UTC')")),
-                (Table::ActivityDay, format!("day >= toDate(toDateTime({from_s}, 'UTC'))")),
-                (Table::ActiveCustomersDay, format!("day >= toDate(toDateTime({from_s}, 'UTC'))")),
-            ] {
-                let emptied = |column: &&str| match *column {
-                    "brand" | "minute" | "day" | "campaign" | "sku" | "channel" | "region" | "task" => (*column).to_owned(),
-                    "version" => version.0.to_string(),
-                    _ => "0".to_owned(),
-                };
-                let values: Vec<String> = table.columns().iter().map(emptied).collect();
-                let statement = format!(
-                    "INSERT INTO {name} ({columns}) SELECT DISTINCT {values} FROM {name} WHERE task = {task} AND {since}",
-                    name = table.name(),
-                    columns = table.columns().join(", "),
-                    values = values.join(", "),
-                    task = literal(&source.task),
-                );
-                self.admin.execute(&statement).await?;
-            }
+    async fn empty_cells(&self, task: &TaskName, since_s: i64, version: Version) -> Result<(), MoveError> {
+        for (table, since) in [
+            (Table::ActivityMinute, format!("minute >= toDateTime({since_s}, 'UTC')")),
+            (Table::ActivityDay, format!("day >= toDate(toDateTime({since_s}, 'UTC'))")),
+            (Table::ActiveCustomersDay, format!("day >= toDate(toDateTime({since_s}, 'UTC'))")),
+        ] {
+            let emptied = |column: &&str| match *column {
+                "brand" | "minute" | "day" | "campaign" | "sku" | "channel" | "region" | "task" => (*column).to_owned(),
+                "version" => version.0.to_string(),
+                _ => "0".to_owned(),
+            };
+            let values: Vec<String> = table.columns().iter().map(emptied).collect();
+            let statement = format!(
+                "INSERT INTO {name} ({columns}) SELECT DISTINCT {values} FROM {name} WHERE task = {task} AND {since}",
+                name = table.name(),
+                columns = table.columns().join(", "),
+                values = values.join(", "),
+                task = literal(task),
+            );
+            self.admin.execute(&statement).await?;
         }
         Ok(())
-    }
-
-    /// A source's rows, verified against its positions row.
-    async fn load(&self, source: &Source) -> Result<Vec<u8>, MoveError> {
-        let bytes = self.rows_of(&source.task, source.generation, &format!("kind NOT IN ({KIND_POSITIONS}, {KIND_MARK})")).await?;
-        let (mut found, mut hash) = (0, 0);
-        let mut rows = StoredRows::new(&bytes);
-        while let Some(row) = rows.read() {
-            found += 1;
-            hash ^= row_hash(row.kind, row.key, row.payload).get();
-        }
-        let stored = source.positions.live_rows;
-        if (found, hash, rows.unread()) != (stored, source.positions.live_hash, 0) {
-            return Err(MoveError::Integrity { task: source.task.clone(), generation: source.generation, found, stored });
-        }
-        Ok(bytes)
-    }
-
-    async fn move_row(&self, destination: &mut Destination, task: u32, at: Version, row: (u8, &[u8], &[u8])) -> Result<(), MoveError> {
-        let (kind, key, payload) = row;
-        destination.count += 1;
-        destination.hash ^= row_hash(kind, key, payload).get();
-        let row = StateRow { kind, key: key.to_vec(), payload: payload.to_vec(), deleted: false };
-        push_state_row(&mut destination.rows, &TaskName::from(task.to_string()), at.generation(), at.sequence(), &row);
-        if destination.rows.rows() < ROWS_PER_INSERT {
-            return Ok(());
-        }
-        self.insert("task_state", &STATE_COLUMNS, std::mem::take(&mut destination.rows)).await
-    }
-
-    /// The rest of a task's rows with its positions, and then its mark.
-    async fn finish_task(&self, task: &NewTask, destination: Destination, generation: u64) -> Result<(), MoveError> {
-        let positions = Positions { live_rows: destination.count, live_hash: destination.hash, ..task.positions.clone() };
-        let row = StateRow { kind: KIND_POSITIONS, key: Vec::new(), payload: positions.encode(), deleted: false };
-        let mut rows = destination.rows;
-        push_state_row(&mut rows, &task.name, generation, positions.sequence, &row);
-        self.insert("task_state", &STATE_COLUMNS, rows).await?;
-        self.insert("task_state", &STATE_COLUMNS, mark_row(&task.name, generation)).await
     }
 
     async fn insert(&self, table: &'static str, columns: &[&str], rows: RowBuffer) -> Result<(), MoveError> {

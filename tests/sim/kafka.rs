@@ -294,6 +294,16 @@ impl Kafka {
         }
     }
 
+    /// An operator makes a topic, for workers to read.
+    pub fn add_topic(&mut self, topic: &Arc<str>, partitions: u32) {
+        for partition in 0..partitions as i32 {
+            self.logs.insert(TopicPartition { topic: topic.clone(), partition }, Log::default());
+        }
+        for counts in [&mut self.partitions, &mut self.subscribed] {
+            counts.insert(topic.clone(), partitions);
+        }
+    }
+
     /// An operator adds partitions to a topic that workers read.
     pub fn grow(&mut self, topic: &str, more: u32) {
         let topic: Arc<str> = Arc::from(topic);

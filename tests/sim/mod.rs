@@ -56,6 +56,7 @@ pub fn run_seed(seed: u64, sabotage: Sabotage, traced: bool) -> Result<Stats, Fa
     let mut plan = Plan::new(&mut random, scenario);
     plan.settings.switches = sabotage.switches;
     plan.take_change(Change::of(seed));
+    plan.take_rescale(seed);
     plan.settings.state_bytes = STATE_BYTES[seed as usize % STATE_BYTES.len()];
     let mut run = Run::new(plan, random, traced);
     run.set_defects(sabotage.store, sabotage.acknowledges_early);

@@ -83,6 +83,8 @@ pub struct Plan {
     pub producer: Producer,
     pub settings: WorkerSettings,
     pub change: Option<Change>,
+    /// At this one of a thousand steps, another number of tasks.
+    pub rescale: Option<(usize, u32)>,
     /// Of a thousand boundaries that are crossed, a process dies at so many.
     pub deadly_permille: u32,
     /// Faults in a thousand steps.
@@ -153,6 +155,7 @@ impl Plan {
             producer: Producer::new(random.pick(&[2, 5, 12]), max_lateness_ms, random.pick(&[50, 300, 900]), random.pick(&[200, 800])),
             settings,
             change: None,
+            rescale: None,
             partitions,
             deadly_permille: random.pick(&[0, 0, 5, 30]),
             fault_permille: random.pick(&[2, 5, 15]),
@@ -179,6 +182,24 @@ impl Plan {
             }
             change
         });
+    }
+
+    /// With another number of tasks to come, at some seeds. Not where events are refused because their ids may have been forgotten: tasks have
+    /// one horizon after a move, the latest of all, and refuse what one of them had served and not saved.
+    pub fn take_rescale(&mut self, seed: u64) {
+        let mut random = Random::new(seed ^ 0x7265_7363_616c_6521);
+        let forgets = self.scenario == Scenario::Weeks || self.change.as_ref().is_some_and(|change| change.lateness_times.is_some());
+        if random.chance(200) && !forgets {
+            self.rescale = Some((100 + random.below(800), random.between(1, 4) as u32));
+        }
+    }
+
+    /// The exchange and the number of tasks from now on.
+    pub fn change_tasks(&mut self, exchange: &str, tasks: u32) {
+        self.tasks = tasks;
+        Arc::make_mut(&mut self.settings.task).tasks = tasks;
+        let spec = self.settings.topics.iter_mut().find(|spec| spec.role == LogRole::Exchange).expect("an exchange");
+        (spec.name, spec.partitions) = (exchange.to_owned(), tasks);
     }
 
     /// Another number of tasks; every input has as many partitions.

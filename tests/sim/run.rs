@@ -1,6 +1,7 @@
 //! One run: a phase of faults, then rest, then everything must be as the oracle says; then once more after all workers died at rest.
 
 mod faults;
+mod rescale;
 mod rest;
 mod workers;
 
@@ -15,7 +16,7 @@ use super::kafka::Kafka;
 use super::plan::{Plan, Scenario, topic_of};
 use super::random::Random;
 use super::store::{Defects, Store};
-use super::world::{Trace, World, trace};
+use super::world::{EXCHANGE, Trace, World, trace};
 
 /// A process.
 #[derive(Debug)]
@@ -78,6 +79,8 @@ pub struct Stats {
     /// Topics that got more partitions, and raises of the allowed lateness.
     pub grown: u64,
     pub raised: u64,
+    /// Moves to another number of tasks.
+    pub rescaled: u64,
     /// Topics that came to share the tasks' partitions.
     pub shared: u64,
     /// Deaths at each boundary.
@@ -110,6 +113,7 @@ impl Stats {
         self.grown += other.grown;
         self.raised += other.raised;
         self.shared += other.shared;
+        self.rescaled += other.rescaled;
         self.refused_events += other.refused_events;
         self.deaths.iter_mut().zip(other.deaths).for_each(|(sum, more)| *sum += more);
     }
@@ -132,6 +136,8 @@ pub struct Run {
     store_down_until_ms: i64,
     /// The allowed lateness before it was raised.
     first_lateness_ms: i64,
+    /// The number of tasks was changed: cells are compared as readers sum them.
+    pub has_rescaled: bool,
     /// A log that cannot be fetched until then.
     stalled: Option<(TopicPartition, i64)>,
 }
@@ -141,6 +147,7 @@ const HOUR_MS: i64 = 3_600_000;
 impl Run {
     pub fn new(plan: Plan, random: Random, traced: bool) -> Run {
         let world = World {
+            exchange: Arc::from(EXCHANGE),
             random,
             now_ms: 0,
             kafka: Kafka::new(plan.partitions.clone(), &Plan::not_read()),
@@ -155,6 +162,7 @@ impl Run {
             processes: (0..plan.workers).map(|_| None).collect(),
             restart_at_ms: vec![0; plan.workers],
             first_lateness_ms: plan.max_lateness_ms,
+            has_rescaled: false,
             plan,
             world,
             incarnations: 0,
@@ -179,9 +187,13 @@ impl Run {
         // The last records arrive while there are still faults to come.
         let busy_steps = self.plan.steps * 7 / 10;
         let change_step = self.plan.change.as_ref().map(|change| change.at_permille * self.plan.steps / 1_000);
+        let rescale = self.plan.rescale.map(|(at_permille, tasks)| (at_permille * self.plan.steps / 1_000, tasks));
         for step in 0..self.plan.steps {
             if Some(step) == change_step {
                 self.reconfigure();
+            }
+            if let Some((_, tasks)) = rescale.filter(|(at, tasks)| *at == step && *tasks != self.plan.tasks) {
+                self.rescale(tasks)?;
             }
             self.pause();
             while self.arrived * busy_steps < step * self.plan.records && self.arrived < self.plan.records {

@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 
 use onecode::model::TaskName;
+use onecode::rescale::{Source, Step};
 use onecode::rows::{RowBuffer, Table};
-use onecode::task::KIND_MARK;
+use onecode::task::{KIND_MARK, KIND_POSITIONS, Positions};
 use onecode::worker::{RunId, StoreReply, StoreRequest, StoredGeneration};
 
 use super::random::Random;
-use crate::oracle::Tables;
+use crate::oracle::{Tables, Value};
 use crate::row_reader::{RawRow, Reader, decoded, raw_rows};
 
 /// One incarnation of a worker.
@@ -85,6 +86,8 @@ pub struct Defects {
     pub acknowledges_early: bool,
     /// Versions of rows lack their generation.
     pub ignores_generation: bool,
+    /// A move to another number of tasks leaves served cells as they are.
+    pub keeps_served_cells: bool,
 }
 
 /// ClickHouse and the requests on their way to it.
@@ -331,6 +334,51 @@ impl Store {
         (buffer.into_bytes(), has_more)
     }
 
+    // ---- a move of the state, as `onecode rescale` does it ----
+
+    /// The newest complete generation of every task that was written for so many tasks.
+    pub fn sources(&self, tasks: u32) -> Vec<Source> {
+        let mut sources: BTreeMap<TaskName, Source> = BTreeMap::new();
+        for ((task, generation), rows) in self.state.iter().filter(|(_, rows)| rows.contains_key(&(KIND_MARK, Vec::new()))) {
+            let Some(row) = rows.get(&(KIND_POSITIONS, Vec::new())) else { continue };
+            let positions = Positions::decode(&row.payload).expect("a positions row");
+            if positions.tasks == tasks {
+                sources.insert(task.clone(), Source { task: task.clone(), generation: *generation, positions });
+            }
+        }
+        sources.into_values().collect()
+    }
+
+    /// A source's live rows but positions and mark.
+    pub fn rows_to_move(&self, source: &Source) -> Vec<u8> {
+        let mut buffer = RowBuffer::default();
+        let rows = self.state.get(&(source.task.clone(), source.generation)).into_iter().flatten();
+        for ((kind, key), value) in rows.filter(|((kind, _), value)| ![KIND_POSITIONS, KIND_MARK].contains(kind) && !value.is_deleted) {
+            buffer.push(|out| {
+                out.u8(*kind).blob(key).u64(value.sequence).blob(&value.payload);
+            });
+        }
+        buffer.into_bytes()
+    }
+
+    /// Carries out one step of a move.
+    pub fn carry_out_step(&mut self, step: Step) {
+        match step {
+            Step::State(rows) => state_rows(&rows).into_iter().for_each(|row| self.land_state(row)),
+            Step::Serve(table, rows) => raw_rows(table, &rows).into_iter().for_each(|row| self.land_row(table, row)),
+            Step::Empty { .. } if self.defects.keeps_served_cells => {}
+            Step::Empty { task, since_s, version } => {
+                let cells = self.rows.iter().filter(|((table, key), (_, values))| is_cell_since(*table, key, values, &task, since_s));
+                let emptied: Vec<(Table, RawRow)> = cells
+                    .map(|((table, key), (_, values))| {
+                        (*table, RawRow { key: key.clone(), values: vec![0; values.len()], version: version.0 })
+                    })
+                    .collect();
+                emptied.into_iter().for_each(|(table, row)| self.land_row(table, row));
+            }
+        }
+    }
+
     /// What a reader sees under FINAL.
     pub fn tables(&self) -> Tables {
         let rows = self.rows.iter().map(|((table, key), (_, values))| {
@@ -339,6 +387,18 @@ impl Store {
         });
         rows.collect()
     }
+}
+
+/// Whether a row is a cell of a task from a moment on: of a minute, or of a day that has it.
+fn is_cell_since(table: Table, key: &[u8], values: &[u8], task: &str, since_s: i64) -> bool {
+    let since = match table {
+        Table::ActivityMinute => since_s,
+        Table::ActivityDay | Table::ActiveCustomersDay => since_s / 86_400,
+        _ => return false,
+    };
+    let (key, _) = decoded(table, key, values);
+    let is_since = matches!(key.get(1), Some(Value::Number(bucket)) if *bucket >= i128::from(since));
+    is_since && key.last() == Some(&Value::Text(task.to_owned()))
 }
 
 /// Live rows of a generation, as another.

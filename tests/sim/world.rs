@@ -12,6 +12,7 @@ use super::kafka::{Headers, Kafka, MemberId, Message};
 use super::random::Random;
 use super::store::{Owner, Store};
 
+/// The exchange of the first number of tasks; that of another has it for the beginning of its name.
 pub const EXCHANGE: &str = "exchange";
 pub const DEAD_LETTERS: &str = "dead-letters";
 
@@ -75,9 +76,16 @@ pub struct Trace {
     pub lines: Vec<String>,
 }
 
+/// Whether a topic is the exchange of any number of tasks.
+pub fn is_exchange(topic: &str) -> bool {
+    topic.starts_with(EXCHANGE)
+}
+
 /// The world.
 #[derive(Debug)]
 pub struct World {
+    /// The exchange that workers use.
+    pub exchange: Arc<str>,
     pub random: Random,
     pub now_ms: i64,
     pub kafka: Kafka,
@@ -305,7 +313,8 @@ impl Io for SimIo<'_> {
         trace!(self.world, "{owner} run {} sends to exchange[{partition}]: {:?}", ticket.run.0, onecode::task::decode_header(header));
         let bytes = |part: Option<&[u8]>| part.map(<[u8]>::to_vec);
         let (key, value) = record.map_or((None, None), |record| (bytes(record.key), bytes(record.value)));
-        self.produce(EXCHANGE, partition as i32, Message { ticket, key, value, headers });
+        let exchange = self.world.exchange.clone();
+        self.produce(&exchange, partition as i32, Message { ticket, key, value, headers });
     }
 
     fn produce_dead_letter(&mut self, ticket: Ticket, letter: &DeadLetter<'_>) {

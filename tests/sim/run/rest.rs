@@ -98,6 +98,11 @@ impl Run {
 
     /// What is not at rest yet.
     pub(super) fn unsettled(&mut self) -> Option<String> {
+        self.unsettled_but_for(0)
+    }
+
+    /// The same where so many gaps in relays may stay open in each worker.
+    pub(super) fn unsettled_but_for(&mut self, most_gaps: usize) -> Option<String> {
         if self.world.kafka.group.is_preparing() || !self.world.store.is_idle() {
             return Some("a rebalance or a request is under way".to_owned());
         }
@@ -108,7 +113,7 @@ impl Run {
             }
             let now = self.world.now(slot);
             let view = process.worker.view(&self.world.io(slot), now);
-            if view.insert_in_flight || view.relay_gaps > 0 {
+            if view.insert_in_flight || view.relay_gaps > most_gaps {
                 return Some(format!("worker {slot}: insert in flight: {}, relay gaps: {}", view.insert_in_flight, view.relay_gaps));
             }
             if let Some(task) = view.tasks.iter().find(|task| !task.running || !task.serving || task.dirty_keys > 0) {

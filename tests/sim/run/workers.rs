@@ -9,7 +9,7 @@ use onecode::worker::{Boundary, Fatal, Io as _, Worker};
 use super::{HOUR_MS, Process, Run};
 use crate::sim::kafka::Stored;
 use crate::sim::store::Owner;
-use crate::sim::world::{EXCHANGE, Link, World, reply_text, trace};
+use crate::sim::world::{Link, World, is_exchange, reply_text, trace};
 
 impl Run {
     pub(super) fn start(&mut self, slot: usize) {
@@ -124,7 +124,7 @@ impl Run {
                 fetch.told_end = Some(end);
             }
         }
-        let is_producers = self.plan.has_producer_times && *tp.topic != *EXCHANGE;
+        let is_producers = self.plan.has_producer_times && !is_exchange(&tp.topic);
         let timestamp_kind = if is_producers { TimestampKind::Create } else { TimestampKind::LogAppend };
         self.with_worker(slot, |worker, world| {
             let Some(index) = worker.log_index(&tp.topic, tp.partition) else { return Ok(()) };
