@@ -28,7 +28,8 @@ fn rows_of(event: &Event<'_>, table: Table) -> RowBuffer {
 /// Column names and values of the one row; types as in `row_reader`, `a`, `b` and `c` are arrays of `s`, `4` and `i`.
 fn columns(table: Table, types: &str, buffer: &RowBuffer) -> Vec<(&'static str, Vec<Value>)> {
     assert_eq!(types.len(), table.columns().len());
-    let mut reader = Reader(buffer.bytes());
+    let bytes = buffer.row_binary();
+    let mut reader = Reader(&bytes);
     let mut read = |column| match column {
         'a' => (0..reader.length()).map(|_| reader.value('s')).collect(),
         'b' => (0..reader.length()).map(|_| reader.value('4')).collect(),

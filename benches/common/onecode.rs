@@ -79,7 +79,12 @@ impl Pipeline {
     }
 
     /// Runs until `records` records are read, everything is durable, and the process has ended; then waits for the merges.
+    ///
+    /// Lists that ClickHouse refreshes on a schedule stand still meanwhile: they are no part of the pipeline, no other system has them, and how
+    /// many refreshes fall into a run would be chance. `benches/segments.rs` measures them.
     pub fn run(&self, servers: &Servers, records: u64) -> Result<Run> {
+        servers.clickhouse.query("SYSTEM STOP VIEWS")?;
+        servers.wait_for_refreshes()?;
         forget_peak(servers.clickhouse.pid()?)?;
         let before = ServersCpu::now(servers)?;
         let began = Instant::now();

@@ -55,6 +55,13 @@ impl Servers {
         })
     }
 
+    /// Waits until no refreshable view is being refreshed.
+    pub fn wait_for_refreshes(&self) -> Result<()> {
+        onecode_local::wait_for("the end of ClickHouse's refreshes", Duration::from_secs(60), || {
+            Ok((self.number("SELECT count() FROM system.view_refreshes WHERE status = 'Running'")? == 0).then_some(()))
+        })
+    }
+
     /// Bytes of the live parts of a database.
     pub fn database_bytes(&self, database: &str) -> Result<u64> {
         self.number(&format!("SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = '{database}'"))

@@ -37,23 +37,47 @@ impl DigitalLink<'_> {
 /// Reads a code; the default when it is no Digital Link.
 pub(super) fn read(code: &str) -> DigitalLink<'_> {
     let Some(path) = path(code) else { return DigitalLink::default() };
-    path.match_indices("/01/").filter_map(|(at, key)| path.get(at + key.len()..)).find_map(read_keys).unwrap_or_default()
+    let mut rest = path;
+    while let Some(at) = rest.as_bytes().windows(4).position(|bytes| bytes == b"/01/") {
+        let Some(behind) = rest.get(at + 4..) else { break };
+        if let Some(link) = read_keys(behind) {
+            return link;
+        }
+        rest = behind;
+    }
+    DigitalLink::default()
 }
 
 /// The path of an http or https URI, from its first slash, without query and fragment.
 fn path(code: &str) -> Option<&str> {
-    let (scheme, rest) = code.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
-        return None;
-    }
-    let before_query = rest.split(['?', '#']).next()?;
-    let slash = before_query.find('/').filter(|slash| *slash > 0)?;
+    let behind = |scheme: &str| {
+        let (head, rest) = code.split_at_checked(scheme.len())?;
+        head.eq_ignore_ascii_case(scheme).then_some(rest)
+    };
+    let rest = behind("https://").or_else(|| behind("http://"))?;
+    let end = rest.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(rest.len());
+    let before_query = rest.get(..end)?;
+    let slash = before_query.bytes().position(|byte| byte == b'/').filter(|slash| *slash > 0)?;
     before_query.get(slash..)
+}
+
+/// The segments of a path. Byte by byte: they are short, and setting up a search costs more than they are long.
+struct Segments<'a>(Option<&'a str>);
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.0?;
+        let Some(end) = text.bytes().position(|byte| byte == b'/') else { return self.0.take() };
+        self.0 = text.get(end + 1..);
+        text.get(..end)
+    }
 }
 
 /// Everything behind `/01/`: a GTIN, then pairs to the end of the path.
 fn read_keys(text: &str) -> Option<DigitalLink<'_>> {
-    let mut segments = text.strip_suffix('/').unwrap_or(text).split('/');
+    let mut segments = Segments(Some(text.strip_suffix('/').unwrap_or(text)));
     let mut link = DigitalLink { gtin: gtin(segments.next()?)?, ..DigitalLink::default() };
     while let Some(key) = segments.next() {
         let value = segments.next()?;
@@ -82,7 +106,8 @@ fn gtin(digits: &str) -> Option<Text<'_>> {
 }
 
 fn decoded(value: &str) -> Text<'_> {
-    let text = percent_decode_str(value).decode_utf8().unwrap_or_default();
+    let is_plain = value.bytes().all(|byte| byte != b'%');
+    let text = if is_plain { Cow::Borrowed(value) } else { percent_decode_str(value).decode_utf8().unwrap_or_default() };
     if text.len() > MOST_VALUE_BYTES { Cow::Borrowed("") } else { text }
 }
 
@@ -107,6 +132,7 @@ mod tests {
             ("https://a/01/09506000134352/10//21/1", link("09506000134352", "", "1")),
             ("https://a/01/09506000134352/10/%ff%fe/21/100%", link("09506000134352", "", "100%")),
             ("https://a/01/09506000134353", link("09506000134353", "", "")),
+            ("https://a/01/01/01/09506000134352", link("09506000134352", "", "")),
         ] {
             assert_eq!(read(code), expected, "{code}");
         }

@@ -8,6 +8,12 @@ use crate::model::{Calendar, TimeZone};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct BrandId(u32);
 
+impl BrandId {
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+}
+
 #[derive(Debug)]
 struct Brand {
     name: Box<str>,

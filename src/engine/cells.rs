@@ -2,7 +2,7 @@
 //!
 //! Promises to name each changed cell once to whoever serves, and once to whoever cuts. Never decides what counts where.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 
 use hashbrown::HashSet;
@@ -14,7 +14,7 @@ use super::symbols::Symbol;
 use crate::model::{Day, Sums};
 
 /// Which cell. Dimensions that the kind of cell does not have are empty or 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CellKey {
     pub(super) brand: BrandId,
     /// Minutes or days since 1970-01-01.
@@ -23,6 +23,16 @@ pub(super) struct CellKey {
     pub(super) sku: Symbol,
     pub(super) channel: Symbol,
     pub(super) region: u32,
+}
+
+/// Two numbers at a time: an event looks for three cells.
+impl Hash for CellKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let pairs = [(self.brand.number(), self.bucket), (self.campaign.number(), self.sku.number()), (self.channel.number(), self.region)];
+        for (high, low) in pairs {
+            state.write_u64(u64::from(high) << 32 | u64::from(low));
+        }
+    }
 }
 
 impl CellKey {

@@ -14,6 +14,10 @@ pub(super) struct Symbol(Slot);
 impl Symbol {
     /// The empty text, never dropped.
     pub(super) const EMPTY: Symbol = Symbol(0);
+
+    pub(super) fn number(self) -> Slot {
+        self.0
+    }
 }
 
 #[derive(Debug)]

@@ -73,7 +73,7 @@ impl Io for KafkaIo {
         self.store.send(request);
     }
 
-    fn spare(&mut self, table: Table) -> Vec<u8> {
+    fn spare(&mut self, table: Option<Table>) -> Vec<Vec<u8>> {
         self.store.spare(table)
     }
 

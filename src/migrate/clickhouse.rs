@@ -10,6 +10,7 @@ use super::comments;
 use super::compare::server_tables;
 use super::schema::{self, BOOKKEEPING, MIGRATIONS, SOURCE_LOGIN, TableSchema, VIEW_ENGINES, VIEWS, ViewValues};
 use crate::config::{ClickHouse, Config};
+use crate::rows::Table;
 use crate::store::{Admin, identifier, literal};
 
 /// One thing to do.
@@ -30,6 +31,8 @@ struct Found {
     views: BTreeSet<String>,
     /// Dictionaries that the server could not load.
     failed_dictionaries: BTreeSet<String>,
+    /// Those of [`TABLE_SETTINGS`] that this version of the server has.
+    table_settings: BTreeSet<String>,
     /// Checksums of what was applied, by number and name.
     applied: BTreeMap<(u32, String), String>,
 }
@@ -62,6 +65,7 @@ pub async fn plan(config: &Config) -> Result<Vec<Step>, MigrateError> {
     steps.extend(pending_regions(&found));
     steps.extend(pending_views(&found, config, &views));
     steps.extend(pending_retention(&found, config));
+    steps.extend(pending_table_settings(&found));
     Ok(steps)
 }
 
@@ -79,9 +83,12 @@ pub async fn apply(config: &ClickHouse, step: &Step) -> Result<(), MigrateError>
 
 async fn look(config: &ClickHouse) -> Result<Found, MigrateError> {
     let outside = Admin::without_database(config);
+    let known =
+        format!("SELECT name FROM system.merge_tree_settings WHERE name IN ({})", TABLE_SETTINGS.map(|(name, _)| literal(name)).join(", "));
+    let table_settings: BTreeSet<String> = outside.rows::<String>(&known).await?.into_iter().collect();
     let databases: u64 = outside.row(&format!("SELECT count() FROM system.databases WHERE name = {}", literal(&config.database))).await?;
     if databases == 0 {
-        return Ok(Found::default());
+        return Ok(Found { table_settings, ..Found::default() });
     }
     let admin = Admin::new(config);
     let tables = server_tables(&admin).await?;
@@ -97,6 +104,7 @@ async fn look(config: &ClickHouse) -> Result<Found, MigrateError> {
     Ok(Found {
         has_database: true,
         tables,
+        table_settings,
         views: views.into_iter().collect(),
         failed_dictionaries: failed.into_iter().collect(),
         applied: applied.into_iter().map(|row| ((row.number, row.name), row.checksum)).collect(),
@@ -165,6 +173,29 @@ fn source_login(config: &ClickHouse) -> String {
         return String::new();
     }
     format!(" USER {} PASSWORD {}", literal(&config.user), literal(password))
+}
+
+/// Settings of the tables that the pipeline writes, where the server's version has them. Statistics of every column are made anew by each
+/// merge, a tenth of what merging costs; readers' queries go by keys.
+const TABLE_SETTINGS: [(&str, &str); 1] = [("auto_statistics_types", "''")];
+
+fn pending_table_settings(found: &Found) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (name, value) in TABLE_SETTINGS {
+        let is_set = |table: &str| found.tables.get(table).is_some_and(|schema| has_setting(&schema.engine, name));
+        let tables = Table::ALL.iter().map(|table| table.name()).chain(["task_state"]).filter(|table| !is_set(table));
+        let statements: Vec<String> = tables.map(|table| format!("ALTER TABLE {table} MODIFY SETTING {name} = {value}")).collect();
+        if found.table_settings.contains(name) && !statements.is_empty() {
+            steps.push(step(format!("set {name} of {} tables to {value}", statements.len()), statements));
+        }
+    }
+    steps
+}
+
+/// Whether `system.tables.engine_full` has a setting, with whatever value: an operator's own is left alone.
+fn has_setting(engine_full: &str, name: &str) -> bool {
+    let settings = engine_full.rsplit_once(" SETTINGS ").map_or("", |(_, settings)| settings);
+    settings.split(", ").any(|setting| setting.split(" = ").next() == Some(name))
 }
 
 /// Where the retention on the server is not the configured one.
@@ -251,6 +282,21 @@ mod tests {
         found.tables.remove("scans");
         let steps: Vec<String> = pending_migrations(&found).map(|step| step.what).collect();
         assert_eq!(steps, ["create table `scans` (0007_scans)"]);
+    }
+
+    #[test]
+    fn a_setting_is_made_once_and_only_where_the_server_has_it() {
+        let mut found = Found { has_database: true, ..Found::default() };
+        assert_eq!(pending_table_settings(&found), []);
+        found.table_settings.insert("auto_statistics_types".to_owned());
+        let statements = |found: &Found| pending_table_settings(found).into_iter().flat_map(|step| step.statements).collect::<Vec<_>>();
+        assert_eq!(statements(&found).len(), Table::ALL.len() + 1);
+        for table in Table::ALL.iter().map(|table| table.name()).filter(|table| *table != "scans") {
+            let engine = "MergeTree ORDER BY a SETTINGS b = 1, auto_statistics_types = ''".to_owned();
+            found.tables.insert(table.to_owned(), TableSchema { engine, ..TableSchema::default() });
+        }
+        let expected = ["scans", "task_state"].map(|table| format!("ALTER TABLE {table} MODIFY SETTING auto_statistics_types = ''"));
+        assert_eq!(statements(&found), expected);
     }
 
     #[test]

@@ -270,7 +270,7 @@ impl Mover {
         let statement = format!("INSERT INTO {table} ({}) FORMAT RowBinary", columns.join(", "));
         let mut insert = self.client.insert_formatted_with(statement).with_timeouts(Some(PATIENCE), Some(PATIENCE));
         let sent = async {
-            insert.send(rows.into_bytes().into()).await?;
+            insert.send(rows.row_binary().into()).await?;
             insert.end().await
         };
         sent.await.map_err(|source| MoveError::Insert { table, source })

@@ -17,9 +17,9 @@ impl ArchiveRows {
         [(Table::Scans, &self.scans), (Table::Purchases, &self.purchases), (Table::ShareEvents, &self.share_events)]
     }
 
-    /// Gives the tables that have rows away, and is empty afterwards. `spare` gives each of them memory for its next rows, used before or
-    /// empty.
-    pub fn take(&mut self, mut spare: impl FnMut(Table) -> Vec<u8>) -> Vec<(Table, RowBuffer)> {
+    /// Gives the tables that have rows away, and is empty afterwards. `spare` gives each of them pages for its next rows, used before or
+    /// none.
+    pub fn take(&mut self, mut spare: impl FnMut(Table) -> Vec<Vec<u8>>) -> Vec<(Table, RowBuffer)> {
         let ArchiveRows { scans, purchases, share_events } = self;
         let buffers = [(Table::Scans, scans), (Table::Purchases, purchases), (Table::ShareEvents, share_events)];
         buffers.into_iter().filter(|(_, rows)| !rows.is_empty()).map(|(table, rows)| (table, rows.take(spare(table)))).collect()
@@ -32,7 +32,7 @@ impl ArchiveRows {
 
     /// Bytes in all tables.
     pub fn bytes(&self) -> usize {
-        self.tables().iter().map(|(_, rows)| rows.bytes().len()).sum()
+        self.tables().iter().map(|(_, rows)| rows.bytes()).sum()
     }
 
     /// Whether there is no row.

@@ -35,9 +35,9 @@ impl ServingRows {
         ]
     }
 
-    /// Gives the tables that have rows away, and is empty afterwards. `spare` gives each of them memory for its next rows, used before or
-    /// empty.
-    pub fn take(&mut self, mut spare: impl FnMut(Table) -> Vec<u8>) -> Vec<(Table, RowBuffer)> {
+    /// Gives the tables that have rows away, and is empty afterwards. `spare` gives each of them pages for its next rows, used before or
+    /// none.
+    pub fn take(&mut self, mut spare: impl FnMut(Table) -> Vec<Vec<u8>>) -> Vec<(Table, RowBuffer)> {
         let buffers = [
             (Table::Customers, &mut self.customers),
             (Table::CustomerDays, &mut self.customer_days),
@@ -59,7 +59,7 @@ impl ServingRows {
 
     /// Bytes in all tables.
     pub fn bytes(&self) -> usize {
-        self.tables().iter().map(|(_, rows)| rows.bytes().len()).sum()
+        self.tables().iter().map(|(_, rows)| rows.bytes()).sum()
     }
 
     /// Whether there is no row.
@@ -319,7 +319,7 @@ mod tests {
         rows.push_customer_day("b", "c", 1, &sums, Version(9));
         let [_, (table, days), ..] = rows.tables();
         assert_eq!((table, days.rows()), (Table::CustomerDays, 1));
-        let bytes = days.bytes();
+        let bytes = days.row_binary();
         assert_eq!(bytes.get(6..10), Some(&[0xff; 4][..]));
         assert_eq!(bytes.get(34..42), Some(&i64::MAX.to_le_bytes()[..]));
         assert_eq!(bytes.len(), 2 + 2 + 2 + 7 * 4 + 2 * 8 + 8);

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::attempt::{Attempts, Server};
 use super::native::{self, Layout};
 use super::spares::Spares;
-use crate::rows::Table;
+use crate::rows::{RowBuffer, Table};
 use crate::telemetry::events;
 use crate::worker::StoreReply;
 
@@ -18,8 +17,7 @@ use crate::worker::StoreReply;
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub batch: u64,
-    pub rows: usize,
-    pub bytes: Vec<u8>,
+    pub rows: RowBuffer,
     pub reply: Sender<StoreReply>,
 }
 
@@ -29,9 +27,9 @@ const GATHER: Duration = Duration::from_millis(30);
 /// Takes chunks of one table as they come, and inserts them together. Never gives up: an outage of any length is waited out,
 /// and the workers stop fetching meanwhile.
 pub(super) async fn insert_chunks(server: Arc<Server>, spares: Arc<Spares>, table: Table, mut chunks: UnboundedReceiver<Chunk>) {
-    let layout = Layout::of(table);
-    let [in_rows, in_columns] = ["RowBinary", "Native"].map(|format| statement(table.name(), table.columns(), format));
-    let (mut carried, mut spare_columns) = (None, Vec::new());
+    let layout = Layout::of(table.name(), table.columns());
+    let statement = statement(table.name(), table.columns());
+    let mut carried = None;
     loop {
         let first = match carried.take() {
             Some(chunk) => chunk,
@@ -43,29 +41,26 @@ pub(super) async fn insert_chunks(server: Arc<Server>, spares: Arc<Spares>, tabl
         if server.workers > 1 && !table.is_archive() {
             tokio::time::sleep(GATHER).await;
         }
-        let mut rows = first.rows;
+        let mut rows = first.rows.rows();
         let mut group = vec![first];
         while let Ok(chunk) = chunks.try_recv() {
-            if rows + chunk.rows > server.rows_per_insert {
+            if rows + chunk.rows.rows() > server.rows_per_insert {
                 carried = Some(chunk);
                 break;
             }
-            rows += chunk.rows;
+            rows += chunk.rows.rows();
             group.push(chunk);
         }
         let began = Instant::now();
-        let rows_of_all = || group.iter().map(|chunk| &*chunk.bytes);
-        let block = layout.as_ref().and_then(|layout| layout.block(rows_of_all(), rows, &mut spare_columns));
-        let buffers = group.iter_mut().map(|chunk| std::mem::take(&mut chunk.bytes));
-        let (statement, parts) = match block {
-            Some(block) => {
-                buffers.for_each(|buffer| spares.put(table, buffer));
-                (&in_columns, block)
+        let buffers = group.iter_mut().map(|chunk| std::mem::take(&mut chunk.rows));
+        let outcome = match layout.as_ref().and_then(|layout| layout.block(buffers)) {
+            Some(parts) => {
+                let outcome = server.insert_until_done(&statement, &parts, table.name(), Attempts::default()).await;
+                spares.put(Some(table), native::reclaim(parts));
+                outcome
             }
-            None => (&in_rows, buffers.map(Bytes::from).collect()),
+            None => Err(other_columns(table.name())),
         };
-        let outcome = server.insert_until_done(statement, &parts, table.name(), Attempts::default()).await;
-        spare_columns = native::reclaim(parts);
         match outcome {
             Ok(()) => {
                 events::inserted(table.name(), rows, began.elapsed());
@@ -82,10 +77,15 @@ pub(super) async fn insert_chunks(server: Arc<Server>, spares: Arc<Spares>, tabl
     }
 }
 
-/// `INSERT INTO … FORMAT …` with the columns named.
-fn statement(table: &str, columns: &[&str], format: &str) -> String {
+/// `INSERT INTO … FORMAT Native` with the columns named.
+fn statement(table: &str, columns: &[&str]) -> String {
     let columns: Vec<String> = columns.iter().map(|column| format!("`{column}`")).collect();
-    format!("INSERT INTO {table} ({}) FORMAT {format}", columns.join(", "))
+    format!("INSERT INTO {table} ({}) FORMAT Native", columns.join(", "))
+}
+
+/// Rows and schema are of one program, so that this is a fault of it.
+pub(super) fn other_columns(table: &str) -> String {
+    format!("rows of table `{table}` were encoded with other columns than its schema has; report it, and run the release before this one")
 }
 
 /// A worker that is gone does not want to know.

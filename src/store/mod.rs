@@ -1,7 +1,7 @@
 //! ClickHouse's shell: queues of inserts for the whole process, the state of tasks, and statements for the commands.
 //!
 //! Promises that a request is repeated with the same bytes until it is answered (but a copy, which is tried once), and that
-//! an answer means durable. Looks into rows only to turn them into columns.
+//! an answer means durable. Never looks into rows.
 
 pub mod admin;
 mod attempt;
@@ -66,8 +66,8 @@ pub struct StoreClient {
 }
 
 impl StoreClient {
-    /// Memory that earlier rows of a table had.
-    pub fn spare(&self, table: Table) -> Vec<u8> {
+    /// Pages that earlier rows of a table had; `None` is `task_state`.
+    pub fn spare(&self, table: Option<Table>) -> Vec<Vec<u8>> {
         self.store.spares.take(table)
     }
 
@@ -75,14 +75,14 @@ impl StoreClient {
     pub fn send(&self, request: StoreRequest) {
         match request {
             StoreRequest::Insert { table, batch, rows } => {
-                let chunk = Chunk { batch, rows: rows.rows(), bytes: rows.into_bytes(), reply: self.replies.clone() };
+                let chunk = Chunk { batch, rows, reply: self.replies.clone() };
                 let queued = self.store.queues.get(&table).is_some_and(|queue| queue.send(chunk).is_ok());
                 if !queued {
                     answer(&self.replies, StoreReply::Refused { error: format!("the queue of table `{}` has ended", table.name()) });
                 }
             }
             other => {
-                self.store.runtime.spawn(state::serve(self.store.server.clone(), other, self.replies.clone()));
+                self.store.runtime.spawn(state::serve(self.store.server.clone(), self.store.spares.clone(), other, self.replies.clone()));
             }
         }
     }

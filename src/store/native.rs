@@ -1,210 +1,109 @@
-//! From rows to columns: encoded rows become one block of ClickHouse's Native format.
+//! Columns as ClickHouse's Native format: one block of all rows of an insert.
 //!
 //! Reading a row column by column is most of what an insert costs the server; a block in Native costs it a third. Types come from the
 //! schema as it is shipped; `LowCardinality` is sent plain, which costs the server no more. Promises one block whatever the number of
-//! buffers, and the same bytes for the same rows. What it does not know, a type or a broken row, is `None`: then rows are sent. The columns
-//! are sent as they lie, and their memory is used again.
+//! buffers, and the same bytes for the same rows. Pages are sent as they lie, and their memory is used again.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 use bytes::Bytes;
 
-use super::spares::MOST_KEPT_BYTES;
 use crate::migrate::schema::tables;
-use crate::rows::Table;
-
-/// How a value is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    /// So many bytes, little endian.
-    Fixed(usize),
-    /// Its length, and its bytes.
-    Text,
-}
-
-/// A column of the block.
-#[derive(Clone, Debug)]
-struct Column {
-    name: &'static str,
-    kind: &'static str,
-    shape: Shape,
-    is_array: bool,
-}
+use crate::rows::{Column, RowBuffer, push_varint};
 
 /// The columns of a table.
 #[derive(Clone, Debug)]
-pub(super) struct Layout(Vec<Column>);
+pub(super) struct Layout {
+    /// What stands before the values of each column: its name and type.
+    heads: Vec<Bytes>,
+}
 
 impl Layout {
-    /// Of the columns that rows of a table are encoded with.
-    pub fn of(table: Table) -> Option<Self> {
-        let schema = tables().get(table.name())?;
-        let column = |name: &&'static str| {
+    /// Of the columns that rows of a table are encoded with; `None` if the schema does not have them.
+    pub fn of(table: &str, columns: &[&str]) -> Option<Self> {
+        let schema = tables().get(table)?;
+        let head = |name: &&str| {
             let known = schema.columns.iter().find(|column| column.name == **name)?;
-            column_of(name, &known.kind)
+            Some(head_of(name, &known.kind))
         };
-        table.columns().iter().map(column).collect::<Option<Vec<Column>>>().map(Layout)
+        Some(Layout { heads: columns.iter().map(head).collect::<Option<_>>()? })
     }
 
-    /// One block of all rows of the buffers, in parts, one after the other. `spare` is what [`reclaim`] gave of an earlier block.
-    pub fn block<'a>(&self, buffers: impl Iterator<Item = &'a [u8]>, rows: usize, spare: &mut Vec<Vec<u8>>) -> Option<Vec<Bytes>> {
-        let mut memory = std::mem::take(spare).into_iter();
-        let mut next = || memory.next().unwrap_or_default();
-        let mut head = next();
-        let mut gathered: Vec<Gathered> =
-            self.0.iter().map(|_| Gathered { head: next(), ends: next(), elements: 0, bytes: next() }).collect();
-        let mut found = 0;
-        for buffer in buffers {
-            let mut rest = buffer;
-            while !rest.is_empty() {
-                for (column, values) in self.0.iter().zip(&mut gathered) {
-                    rest = values.take(column, rest)?;
-                }
-                found += 1;
+    /// One block of all rows of the buffers, in parts, one after the other; `None` if there are rows with another number of columns.
+    pub fn block(&self, buffers: impl IntoIterator<Item = RowBuffer>) -> Option<Vec<Bytes>> {
+        let mut rows = 0;
+        let mut gathered: Vec<Vec<Column>> = self.heads.iter().map(|_| Vec::new()).collect();
+        for buffer in buffers.into_iter().filter(|buffer| !buffer.is_empty()) {
+            rows += buffer.rows() as u64;
+            let columns = buffer.into_columns();
+            if columns.len() != self.heads.len() {
+                return None;
             }
+            gathered.iter_mut().zip(columns).for_each(|(column, values)| column.push(values));
         }
-        if found != rows {
-            return None;
+        let mut start = Vec::new();
+        push_varint(&mut start, self.heads.len() as u64);
+        push_varint(&mut start, rows);
+        let mut parts = vec![Bytes::from(start)];
+        for (head, columns) in self.heads.iter().zip(gathered) {
+            parts.push(head.clone());
+            let mut elements = 0;
+            for column in &columns {
+                parts.push(column.ends(elements).into());
+                elements += column.elements();
+            }
+            parts.extend(columns.into_iter().flat_map(Column::into_pages).map(Bytes::from));
         }
-        push_varint(&mut head, self.0.len());
-        push_varint(&mut head, rows);
-        let columns = self.0.iter().zip(gathered).flat_map(|(column, values)| values.into_parts(column));
-        Some(std::iter::once(head).chain(columns).map(Bytes::from).collect())
+        parts.retain(|part| !part.is_empty());
+        Some(parts)
     }
 }
 
-/// The memory of a block that was sent, empty, for the next one.
-pub(super) fn reclaim(parts: Vec<Bytes>) -> Vec<Vec<u8>> {
-    let memory_of = |part: Bytes| {
-        let mut memory = if part.is_unique() && part.len() <= MOST_KEPT_BYTES { Vec::from(part) } else { Vec::new() };
-        memory.clear();
-        memory
-    };
-    parts.into_iter().map(memory_of).collect()
+/// The memory of a block that was sent, for the next rows.
+pub(super) fn reclaim(parts: Vec<Bytes>) -> impl Iterator<Item = Vec<u8>> {
+    parts.into_iter().filter(Bytes::is_unique).map(Vec::from)
 }
 
-/// The values of a column so far.
-struct Gathered {
-    /// The column's name and type, at last.
-    head: Vec<u8>,
-    /// Of an array: where each row's elements end, as counted from the first row's.
-    ends: Vec<u8>,
-    elements: u64,
-    bytes: Vec<u8>,
-}
-
-impl Gathered {
-    fn into_parts(mut self, column: &Column) -> [Vec<u8>; 3] {
-        for text in [column.name, column.kind] {
-            push_varint(&mut self.head, text.len());
-            self.head.extend_from_slice(text.as_bytes());
-        }
-        [self.head, self.ends, self.bytes]
-    }
-
-    /// Takes the value of a row off the front, and gives what follows it.
-    #[inline]
-    fn take<'a>(&mut self, column: &Column, row: &'a [u8]) -> Option<&'a [u8]> {
-        if !column.is_array {
-            return self.take_one(column.shape, row);
-        }
-        let (count, head) = varint(row)?;
-        let mut rest = row.get(head..)?;
-        for _ in 0..count {
-            rest = self.take_one(column.shape, rest)?;
-        }
-        self.elements += count as u64;
-        self.ends.extend_from_slice(&self.elements.to_le_bytes());
-        Some(rest)
-    }
-
-    #[inline]
-    fn take_one<'a>(&mut self, shape: Shape, row: &'a [u8]) -> Option<&'a [u8]> {
-        let length = match shape {
-            Shape::Fixed(width) => width,
-            Shape::Text => varint(row).map(|(length, head)| head + length)?,
-        };
-        let (value, rest) = row.split_at_checked(length)?;
-        self.bytes.extend_from_slice(value);
-        Some(rest)
-    }
-}
-
-fn column_of(name: &'static str, kind: &'static str) -> Option<Column> {
+fn head_of(name: &str, kind: &str) -> Bytes {
     let plain = kind.strip_prefix("LowCardinality(").and_then(|inner| inner.strip_suffix(')')).unwrap_or(kind);
-    let element = plain.strip_prefix("Array(").and_then(|inner| inner.strip_suffix(')'));
-    let shape = shape_of(element.unwrap_or(plain))?;
-    Some(Column { name, kind: plain, shape, is_array: element.is_some() })
-}
-
-fn shape_of(kind: &str) -> Option<Shape> {
-    Some(match kind.split('(').next()? {
-        "String" => Shape::Text,
-        "UInt8" | "Int8" | "Bool" => Shape::Fixed(1),
-        "UInt16" | "Int16" | "Date" => Shape::Fixed(2),
-        "UInt32" | "Int32" | "DateTime" | "Date32" | "Float32" => Shape::Fixed(4),
-        "UInt64" | "Int64" | "DateTime64" | "Float64" => Shape::Fixed(8),
-        _ => return None,
-    })
-}
-
-/// A length as LEB128, and how many bytes it takes.
-#[inline]
-fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
-    let first = *bytes.first()?;
-    if first < 0x80 {
-        return Some((usize::from(first), 1));
+    let mut head = Vec::new();
+    for text in [name, plain] {
+        push_varint(&mut head, text.len() as u64);
+        head.extend_from_slice(text.as_bytes());
     }
-    let mut value = 0_usize;
-    for (index, byte) in bytes.iter().take(5).enumerate() {
-        value |= usize::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            return Some((value, index + 1));
-        }
-    }
-    None
-}
-
-fn push_varint(bytes: &mut Vec<u8>, value: usize) {
-    let mut rest = value;
-    while rest >= 0x80 {
-        bytes.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    bytes.push(rest as u8);
+    head.into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::RowBuffer;
+    use crate::rows::Table;
+    use crate::task::STATE_COLUMNS;
 
     #[test]
-    fn every_table_that_the_pipeline_writes_has_a_layout() {
+    fn everything_that_the_pipeline_writes_has_a_layout() {
         for table in Table::ALL {
-            assert!(Layout::of(table).is_some(), "{}", table.name());
+            assert!(Layout::of(table.name(), table.columns()).is_some(), "{}", table.name());
         }
+        assert!(Layout::of("task_state", &STATE_COLUMNS).is_some());
+        assert!(Layout::of("task_state", &["nothing"]).is_none() && Layout::of("nothing", &[]).is_none());
     }
 
     #[test]
     fn rows_of_several_buffers_become_one_block() {
-        let layout = Layout(vec![
-            column_of("name", "LowCardinality(String)").expect("text"),
-            column_of("at", "DateTime64(3, 'UTC')").expect("a time"),
-            column_of("parts", "Array(String)").expect("an array"),
-        ]);
+        let kinds = [("name", "LowCardinality(String)"), ("at", "DateTime64(3, 'UTC')"), ("parts", "Array(String)")];
+        let layout = Layout { heads: kinds.map(|(name, kind)| head_of(name, kind)).into() };
         let long = "x".repeat(300);
-        let mut buffers = [RowBuffer::default(), RowBuffer::default()];
+        let mut buffers = [RowBuffer::default(), RowBuffer::default(), RowBuffer::default()];
         buffers[0].push(|out| {
             out.string("a").i64(-2).length(2).string("p").string("qq");
         });
-        buffers[1].push(|out| {
+        buffers[2].push(|out| {
             out.string(&long).i64(7).length(0);
         });
-        buffers[1].push(|out| {
+        buffers[2].push(|out| {
             out.string("").i64(8).length(1).string("r");
         });
-        let mut spare = Vec::new();
-        let parts = layout.block(buffers.iter().map(RowBuffer::bytes), 3, &mut spare).expect("rows");
+        let parts = layout.block(buffers).expect("rows");
         let mut expected = vec![3, 3];
         expected.extend_from_slice(b"\x04name\x06String\x01a\xac\x02");
         expected.extend_from_slice(long.as_bytes());
@@ -214,16 +113,16 @@ mod tests {
         expected.extend([2_u64, 2, 3].into_iter().flat_map(u64::to_le_bytes));
         expected.extend_from_slice(b"\x01p\x02qq\x01r");
         assert_eq!(parts.concat(), expected);
-        spare = reclaim(parts);
-        assert!(spare.iter().any(|memory| memory.capacity() >= 300) && spare.iter().all(Vec::is_empty));
-        assert_eq!(layout.block(buffers.iter().map(RowBuffer::bytes), 3, &mut spare).expect("rows").concat(), expected, "over used memory");
+        assert!(reclaim(parts).filter(|memory| memory.capacity() >= 4096).count() >= 6, "the pages come back");
     }
 
     #[test]
-    fn what_is_not_understood_is_left_to_rows() {
-        assert!(column_of("map", "Map(String, UInt64)").is_none());
-        let layout = Layout(vec![column_of("name", "String").expect("text")]);
-        assert_eq!(layout.block([b"\x05cut".as_slice()].into_iter(), 1, &mut Vec::new()), None);
-        assert_eq!(layout.block([b"\x01a\x01b".as_slice()].into_iter(), 1, &mut Vec::new()), None, "another number of rows");
+    fn rows_of_other_columns_are_no_block() {
+        let layout = Layout { heads: vec![head_of("name", "String")] };
+        let mut rows = RowBuffer::default();
+        rows.push(|out| {
+            out.string("a").string("b");
+        });
+        assert_eq!(layout.block([rows]), None);
     }
 }

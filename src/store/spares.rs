@@ -1,4 +1,4 @@
-//! Memory of rows that became columns, for the next rows of the same table: megabytes that come and go are zeroed by the kernel each time,
+//! Pages of rows that are in, for the next rows of the same table: megabytes that come and go are zeroed by the kernel each time,
 //! which took a fifth of the processor's time.
 
 use std::collections::BTreeMap;
@@ -6,38 +6,56 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::rows::Table;
 
-/// A larger buffer is given back: after a backlog nobody needs it any more.
-pub(super) const MOST_KEPT_BYTES: usize = 16 << 20;
+/// Kept of a table for each worker: what a backlog needs beyond that is given back.
+const MOST_KEPT_BYTES: usize = 16 << 20;
+/// Smaller memory is not worth keeping.
+const LEAST_PAGE: usize = 4 << 10;
 
-/// Buffers by table, as many as there are workers.
+/// Pages by table; `None` is `task_state`.
 #[derive(Debug)]
 pub(super) struct Spares {
-    kept: Mutex<BTreeMap<Table, Vec<Vec<u8>>>>,
-    most: usize,
+    kept: Mutex<BTreeMap<Option<Table>, Kept>>,
+    workers: usize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    pages: Vec<Vec<u8>>,
+    bytes: usize,
+    /// Pages of one worker's part of the last insert.
+    share: usize,
 }
 
 impl Spares {
     pub fn new(workers: usize) -> Self {
-        Spares { kept: Mutex::default(), most: workers }
+        Spares { kept: Mutex::default(), workers: workers.max(1) }
     }
 
-    /// A buffer; empty, and without memory if none is kept.
-    pub fn take(&self, table: Table) -> Vec<u8> {
+    /// A worker's share of the pages that are kept; none if none are.
+    pub fn take(&self, table: Option<Table>) -> Vec<Vec<u8>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get_mut(&table).and_then(Vec::pop).unwrap_or_default()
+        let Some(of_table) = kept.get_mut(&table) else { return Vec::new() };
+        let first = of_table.pages.len().saturating_sub(of_table.share);
+        let taken = of_table.pages.split_off(first);
+        of_table.bytes -= taken.iter().map(Vec::capacity).sum::<usize>();
+        taken
     }
 
-    /// Keeps a buffer for the next rows.
-    pub fn put(&self, table: Table, mut buffer: Vec<u8>) {
-        if buffer.capacity() > MOST_KEPT_BYTES {
-            return;
-        }
-        buffer.clear();
+    /// Keeps pages for the next rows.
+    pub fn put(&self, table: Option<Table>, pages: impl Iterator<Item = Vec<u8>>) {
+        let most_bytes = MOST_KEPT_BYTES * self.workers;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let buffers = kept.entry(table).or_default();
-        if buffers.len() < self.most {
-            buffers.push(buffer);
+        let of_table = kept.entry(table).or_default();
+        let before = of_table.pages.len();
+        for mut page in pages.filter(|page| page.capacity() >= LEAST_PAGE) {
+            if of_table.bytes + page.capacity() > most_bytes {
+                break;
+            }
+            page.clear();
+            of_table.bytes += page.capacity();
+            of_table.pages.push(page);
         }
+        of_table.share = (of_table.pages.len() - before).div_ceil(self.workers);
     }
 }
 
@@ -46,16 +64,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_comes_back_empty_and_only_so_many_are_kept() {
+    fn pages_come_back_empty_to_each_worker_and_only_so_many_are_kept() {
+        let page_of = |bytes: usize| {
+            let mut page = Vec::with_capacity(bytes);
+            page.push(1);
+            page
+        };
         let spares = Spares::new(2);
-        assert_eq!(spares.take(Table::Customers).capacity(), 0);
-        for _ in 0..3 {
-            spares.put(Table::Customers, b"rows".to_vec());
-        }
-        spares.put(Table::Shares, Vec::with_capacity(MOST_KEPT_BYTES + 1));
-        let taken: Vec<(usize, bool)> =
-            (0..3).map(|_| spares.take(Table::Customers)).map(|buffer| (buffer.len(), buffer.capacity() > 0)).collect();
-        assert_eq!(taken, [(0, true), (0, true), (0, false)]);
-        assert_eq!(spares.take(Table::Shares).capacity(), 0);
+        assert!(spares.take(Some(Table::Customers)).is_empty());
+        spares.put(Some(Table::Customers), (0..40).map(|_| page_of(1 << 20)));
+        spares.put(None, std::iter::once(page_of(100)));
+        assert!(spares.take(None).is_empty(), "too small");
+        let taken = [(); 3].map(|()| spares.take(Some(Table::Customers)));
+        assert_eq!(taken.each_ref().map(Vec::len), [16, 16, 0]);
+        assert!(taken.iter().flatten().all(|page| page.is_empty() && page.capacity() >= 1 << 20));
     }
 }

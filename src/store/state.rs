@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use bytes::Bytes;
 use clickhouse::Client;
 
 use super::admin::literal;
 use super::attempt::{Attempts, Server};
-use super::insert::answer;
+use super::insert::{answer, other_columns};
+use super::native::{self, Layout};
+use super::spares::Spares;
 use crate::model::TaskName;
 use crate::rows::RowBuffer;
 use crate::task::{KIND_MARK, STATE_COLUMNS, StoredRows};
@@ -20,7 +21,7 @@ use crate::worker::{StoreReply, StoreRequest, StoredGeneration};
 const TABLE: &str = "task_state";
 
 /// Carries out one request about the state, and answers.
-pub(super) async fn serve(server: Arc<Server>, request: StoreRequest, reply: Sender<StoreReply>) {
+pub(super) async fn serve(server: Arc<Server>, spares: Arc<Spares>, request: StoreRequest, reply: Sender<StoreReply>) {
     match request {
         StoreRequest::Newest { question, tasks } => {
             let outcome = until_done(&server, || newest(&server.client.0, &tasks)).await;
@@ -31,7 +32,7 @@ pub(super) async fn serve(server: Arc<Server>, request: StoreRequest, reply: Sen
             answer(&reply, StoreReply::Copied { run, result });
         }
         StoreRequest::Write { run, epoch, rows } => {
-            let outcome = write(&server, rows).await;
+            let outcome = write(&server, &spares, rows).await;
             answer(&reply, outcome.map_or_else(refused, |()| StoreReply::Written { run, epoch }));
         }
         StoreRequest::Load { run, task, generation, after } => {
@@ -100,16 +101,18 @@ async fn copy(server: &Server, task: &TaskName, from: u64, to: u64) -> Result<()
 }
 
 /// One block into one partition: visible as a whole or not at all.
-async fn write(server: &Server, rows: RowBuffer) -> Result<(), String> {
+async fn write(server: &Server, spares: &Spares, rows: RowBuffer) -> Result<(), String> {
     let began = Instant::now();
     let count = rows.rows();
-    let bytes = Bytes::from(rows.into_bytes());
+    let layout = Layout::of(TABLE, &STATE_COLUMNS);
+    let parts = layout.and_then(|layout| layout.block([rows])).ok_or_else(|| other_columns(TABLE))?;
     let insert = format!(
-        "INSERT INTO {TABLE} ({}) SETTINGS max_insert_block_size = {block}, min_insert_block_size_rows = {block}, min_insert_block_size_bytes = 0, max_insert_threads = 1, input_format_parallel_parsing = 0 FORMAT RowBinary",
+        "INSERT INTO {TABLE} ({}) SETTINGS max_insert_block_size = {block}, min_insert_block_size_rows = {block}, min_insert_block_size_bytes = 0, max_insert_threads = 1, input_format_parallel_parsing = 0 FORMAT Native",
         STATE_COLUMNS.join(", "),
         block = count + 1,
     );
-    server.insert_until_done(&insert, &[bytes], TABLE, Attempts::default()).await?;
+    server.insert_until_done(&insert, &parts, TABLE, Attempts::default()).await?;
+    spares.put(None, native::reclaim(parts));
     events::inserted(TABLE, count, began.elapsed());
     Ok(())
 }

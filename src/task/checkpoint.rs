@@ -26,12 +26,13 @@ impl Task {
         self.moved || self.engine.dirty_state() > 0 || self.engine.dirty_contributions() > 0
     }
 
-    /// Fixes what a checkpoint writes: the keys that changed since the last cut, and the positions.
-    pub fn cut(&mut self, now_ms: i64) -> Cut {
+    /// Fixes what a checkpoint writes: the keys that changed since the last cut, and the positions. `spare` is memory for its rows, used
+    /// before or none.
+    pub fn cut(&mut self, now_ms: i64, spare: Vec<Vec<u8>>) -> Cut {
         self.sequence += 1;
         self.moved = false;
         self.cut_horizon_ms = self.engine.horizon_ms();
-        let mut rows = RowBuffer::with_capacity(ROW_BYTES * self.engine.dirty_state());
+        let mut rows = RowBuffer::over(spare);
         let (task, generation, sequence) = (&self.identity.name, self.generation, self.sequence);
         self.engine.cut(&mut TaskRows { rows: &mut rows, task, generation, sequence });
         let positions = self.positions(now_ms).encode();
@@ -75,12 +76,14 @@ impl Task {
 /// The completeness mark of a generation.
 pub fn mark_row(task: &TaskName, generation: u64) -> RowBuffer {
     let mut rows = RowBuffer::default();
-    push_state_row(&mut rows, task, generation, 0, &StateRow { kind: KIND_MARK, key: Vec::new(), payload: Vec::new(), deleted: false });
+    push_mark_row(&mut rows, task, generation);
     rows
 }
 
-/// About what a state row takes.
-const ROW_BYTES: usize = 160;
+/// Adds the completeness mark of a generation.
+pub fn push_mark_row(rows: &mut RowBuffer, task: &TaskName, generation: u64) {
+    push_state_row(rows, task, generation, 0, &StateRow { kind: KIND_MARK, key: Vec::new(), payload: Vec::new(), deleted: false });
+}
 
 /// Columns of `task_state` in the order of the encoding.
 pub const STATE_COLUMNS: [&str; 7] = ["task", "generation", "kind", "key", "sequence", "payload", "is_deleted"];

@@ -20,7 +20,7 @@ mod run;
 mod speak;
 mod state_rows;
 
-pub use checkpoint::{Cut, KIND_MARK, KIND_POSITIONS, STATE_COLUMNS, mark_row, push_state_row};
+pub use checkpoint::{Cut, KIND_MARK, KIND_POSITIONS, STATE_COLUMNS, mark_row, push_mark_row, push_state_row};
 pub use cold::{ColdStore, ColdStoreError, ColdStores};
 pub use contribution::{Reach, Reaches, decode_contributions, encode_contributions_header, encode_reach};
 pub use dead_letter::{DEAD_LETTER_HEADERS, DeadLetter, Origin, dead_letter_headers};

@@ -83,7 +83,7 @@ mod tests {
                 out.u8(kind).blob(&[kind; 200]).u64(u64::from(kind) << 40).blob(b"payload");
             });
         }
-        let bytes = rows.into_bytes();
+        let bytes = rows.row_binary();
         let mut reader = StoredRows::new(&bytes);
         assert_eq!(reader.read().map(|row| (row.kind, row.key.len(), row.sequence, row.payload)), Some((1, 200, 1 << 40, &b"payload"[..])));
         assert_eq!(reader.read().map(|row| row.kind), Some(7));

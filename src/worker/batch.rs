@@ -52,7 +52,7 @@ impl Batches {
         }
         self.sealed += 1;
         self.waiting_for = tables.iter().map(|(table, _)| *table).collect();
-        self.in_flight_bytes = tables.iter().map(|(_, rows)| rows.bytes().len()).sum();
+        self.in_flight_bytes = tables.iter().map(|(_, rows)| rows.bytes()).sum();
         Some(self.sealed)
     }
 

@@ -56,12 +56,12 @@ impl Worker {
         let produced = out.produced;
         running.produced(produced);
         running.task.drain_rows(&mut self.serving_open);
-        let cut = running.task.cut(now.wall_ms);
+        let cut = running.task.cut(now.wall_ms, io.spare(None));
         running.checkpoint = Some(Checkpoint {
             epoch: running.epoch,
             needs_serving: self.serving.needed(self.serving_open.is_empty()),
             needs_archive: self.archive.needed(self.archive_open.is_empty()),
-            bytes: cut.rows.bytes().len(),
+            bytes: cut.rows.bytes(),
             rows: Some(cut.rows),
             offsets: cut.offsets,
             cut_at_ms: now.mono_ms,

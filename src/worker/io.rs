@@ -203,8 +203,8 @@ pub trait Io {
     fn produce_dead_letter(&mut self, ticket: Ticket, letter: &DeadLetter<'_>);
     /// Hands work to ClickHouse's shell; the answer comes as a [`StoreReply`].
     fn store(&mut self, request: StoreRequest);
-    /// Memory for the next rows of a table, which earlier rows of it had; empty if there is none.
-    fn spare(&mut self, _table: Table) -> Vec<u8> {
+    /// Pages for the next rows of a table, which earlier rows of it had; none if there are none. `None` is `task_state`.
+    fn spare(&mut self, _table: Option<Table>) -> Vec<Vec<u8>> {
         Vec::new()
     }
     /// A boundary between two steps is crossed. Nothing happens there but in tests.

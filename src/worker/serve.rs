@@ -36,7 +36,7 @@ impl Worker {
                 running.produced(produced);
             }
         }
-        let tables = self.serving_open.take(|table| io.spare(table));
+        let tables = self.serving_open.take(|table| io.spare(Some(table)));
         if let Some(batch) = self.serving.seal(now.mono_ms, &tables) {
             io.cross(Boundary::RowsDrained);
             self.times_in_flight.append(&mut self.times_open);
@@ -79,7 +79,7 @@ impl Worker {
         if !waited && !self.draining && !self.is_hasty() && self.archive_open.rows() < self.settings.archive_rows {
             return;
         }
-        let tables = self.archive_open.take(|table| io.spare(table));
+        let tables = self.archive_open.take(|table| io.spare(Some(table)));
         if let Some(batch) = self.archive.seal(now.mono_ms, &tables) {
             for (table, rows) in tables {
                 io.store(StoreRequest::Insert { table, batch, rows });

@@ -10,7 +10,7 @@ use super::io::{Io, StoreRequest};
 use super::slot::Phase;
 use super::{Now, Worker};
 use crate::model::{TaskName, TopicPartition};
-use crate::task::{KIND_POSITIONS, LogRole, Positions, StoredRows, mark_row};
+use crate::task::{KIND_POSITIONS, LogRole, Positions, StoredRows, push_mark_row};
 
 impl Worker {
     /// Settles where to begin in new logs, and has it written. Whether there is any; then the takeover goes on when that is done.
@@ -56,9 +56,9 @@ impl Worker {
             taken.task.start_at(log, start);
         }
         let generation = taken.task.generation();
-        let mut rows = taken.task.cut(now.wall_ms).rows;
+        let mut rows = taken.task.cut(now.wall_ms, Vec::new()).rows;
         if taken.is_first {
-            rows.append(&mark_row(&at.task.identity.name, generation));
+            push_mark_row(&mut rows, &at.task.identity.name, generation);
         }
         io.store(StoreRequest::Write { run, epoch: 0, rows });
         taken.positions.logs.extend(taken.task.log_positions());

@@ -120,7 +120,8 @@ pub struct RawRow {
 pub fn raw_rows(table: Table, buffer: &RowBuffer) -> Vec<RawRow> {
     let (columns, key_columns) = shape(table);
     assert_eq!(columns.len(), table.columns().len(), "{table:?}");
-    let mut reader = Reader(buffer.bytes());
+    let bytes = buffer.row_binary();
+    let mut reader = Reader(&bytes);
     let mut take = |columns: &str| {
         let before = reader.0;
         columns.chars().for_each(|column| reader.skip(column));
@@ -166,7 +167,8 @@ impl Served {
     fn insert_table(&mut self, table: Table, buffer: &RowBuffer) {
         let (columns, key_columns) = shape(table);
         assert_eq!(columns.len(), table.columns().len(), "{table:?}");
-        let mut reader = Reader(buffer.bytes());
+        let bytes = buffer.row_binary();
+        let mut reader = Reader(&bytes);
         for _ in 0..buffer.rows() {
             let mut key: Vec<Value> = columns.chars().map(|column| reader.value(column)).collect();
             let mut values = key.split_off(key_columns);

@@ -331,7 +331,7 @@ impl Store {
             });
         }
         let has_more = buffer.rows() == ROWS_A_PIECE;
-        (buffer.into_bytes(), has_more)
+        (buffer.row_binary(), has_more)
     }
 
     // ---- a move of the state, as `onecode rescale` does it ----
@@ -358,7 +358,7 @@ impl Store {
                 out.u8(*kind).blob(key).u64(value.sequence).blob(&value.payload);
             });
         }
-        buffer.into_bytes()
+        buffer.row_binary()
     }
 
     /// Carries out one step of a move.
@@ -418,7 +418,8 @@ fn rows_of(state: &BTreeMap<(TaskName, u64), Generation>, task: &TaskName, from:
 }
 
 fn state_rows(buffer: &RowBuffer) -> Vec<StateRow> {
-    let mut reader = Reader(buffer.bytes());
+    let bytes = buffer.row_binary();
+    let mut reader = Reader(&bytes);
     let mut rows = Vec::with_capacity(buffer.rows());
     for _ in 0..buffer.rows() {
         let task = TaskName::from(String::from_utf8(reader.blob()).expect("a task's name"));
