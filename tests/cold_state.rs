@@ -92,6 +92,7 @@ impl Form {
             Some(mib) => limits.extend([
                 ("ONECODE_LIMITS__MEMORY_BYTES", mib * MIB),
                 ("ONECODE_LIMITS__BUFFERED_BYTES", mib * MIB / 16),
+                ("ONECODE_LIMITS__DIRTY_KEYS_PER_CHECKPOINT", 20_000),
                 ("ONECODE_LIMITS__FETCH_QUEUE_BYTES", 4 * MIB),
                 ("ONECODE_LIMITS__PRODUCE_QUEUE_BYTES", 4 * MIB),
             ]),

@@ -270,9 +270,14 @@ const PROGRAM_BYTES: usize = 96 << 20;
 pub const LEAST_STATE_BYTES: usize = 16 << 20;
 
 impl Limits {
+    /// Memory of rows that are in ClickHouse that is kept for the next ones, bytes.
+    pub fn spare_bytes(&self) -> usize {
+        self.buffered_bytes / 2
+    }
+
     /// What the process takes besides state when all its queues are full, bytes.
     pub fn fixed_bytes(&self, workers: usize) -> usize {
-        PROGRAM_BYTES + self.buffered_bytes + workers * (self.fetch_queue_bytes + self.produce_queue_bytes)
+        PROGRAM_BYTES + self.buffered_bytes + self.spare_bytes() + workers * (self.fetch_queue_bytes + self.produce_queue_bytes)
     }
 
     /// The least that `memory_bytes` has to be; a sixteenth of it stays free.

@@ -39,7 +39,7 @@ impl Store {
     /// Starts the queues on a runtime. `optional_settings` are server settings that exist only in some versions.
     pub fn start(config: &Config, status: Arc<Status>, runtime: Handle, optional_settings: &[(&str, &str)]) -> Arc<Self> {
         let server = Arc::new(Server::new(config, status, optional_settings));
-        let spares = Arc::new(Spares::new(config.pipeline.workers));
+        let spares = Arc::new(Spares::new(config.pipeline.workers, config.limits.spare_bytes()));
         let queues = Table::ALL
             .into_iter()
             .map(|table| {

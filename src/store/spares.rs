@@ -6,8 +6,6 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::rows::Table;
 
-/// Kept of a table for each worker: what a backlog needs beyond that is given back.
-const MOST_KEPT_BYTES: usize = 16 << 20;
 /// Smaller memory is not worth keeping.
 const LEAST_PAGE: usize = 4 << 10;
 
@@ -16,6 +14,8 @@ const LEAST_PAGE: usize = 4 << 10;
 pub(super) struct Spares {
     kept: Mutex<BTreeMap<Option<Table>, Kept>>,
     workers: usize,
+    /// Of all tables: what a backlog needs beyond that is given back.
+    most_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -27,8 +27,8 @@ struct Kept {
 }
 
 impl Spares {
-    pub fn new(workers: usize) -> Self {
-        Spares { kept: Mutex::default(), workers: workers.max(1) }
+    pub fn new(workers: usize, most_bytes: usize) -> Self {
+        Spares { kept: Mutex::default(), workers: workers.max(1), most_bytes }
     }
 
     /// A worker's share of the pages that are kept; none if none are.
@@ -43,14 +43,13 @@ impl Spares {
 
     /// Keeps pages for the next rows.
     pub fn put(&self, table: Option<Table>, pages: impl Iterator<Item = Vec<u8>>) {
-        let most_bytes = MOST_KEPT_BYTES * self.workers;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = self.most_bytes.saturating_sub(kept.values().map(|of_table| of_table.bytes).sum());
         let of_table = kept.entry(table).or_default();
         let before = of_table.pages.len();
         for mut page in pages.filter(|page| page.capacity() >= LEAST_PAGE) {
-            if of_table.bytes + page.capacity() > most_bytes {
-                break;
-            }
+            let Some(left) = room.checked_sub(page.capacity()) else { break };
+            room = left;
             page.clear();
             of_table.bytes += page.capacity();
             of_table.pages.push(page);
@@ -70,7 +69,7 @@ mod tests {
             page.push(1);
             page
         };
-        let spares = Spares::new(2);
+        let spares = Spares::new(2, 32 << 20);
         assert!(spares.take(Some(Table::Customers)).is_empty());
         spares.put(Some(Table::Customers), (0..40).map(|_| page_of(1 << 20)));
         spares.put(None, std::iter::once(page_of(100)));
@@ -78,5 +77,8 @@ mod tests {
         let taken = [(); 3].map(|()| spares.take(Some(Table::Customers)));
         assert_eq!(taken.each_ref().map(Vec::len), [16, 16, 0]);
         assert!(taken.iter().flatten().all(|page| page.is_empty() && page.capacity() >= 1 << 20));
+        spares.put(Some(Table::Customers), (0..20).map(|_| page_of(1 << 20)));
+        spares.put(Some(Table::Shares), (0..20).map(|_| page_of(1 << 20)));
+        assert_eq!(spares.take(Some(Table::Shares)).len(), 6, "half of what the other table left room for");
     }
 }
