@@ -264,8 +264,8 @@ pub struct Limits {
     pub produce_queue_bytes: usize,
 }
 
-/// Program, clients and runtime before anything is queued, bytes.
-const PROGRAM_BYTES: usize = 96 << 20;
+/// Program, clients, runtime and the allocator's own, before anything is queued, bytes.
+const PROGRAM_BYTES: usize = 128 << 20;
 /// State in memory gets no less, bytes: with nothing in memory nothing goes on.
 pub const LEAST_STATE_BYTES: usize = 16 << 20;
 
@@ -282,7 +282,7 @@ impl Limits {
 
     /// The least that `memory_bytes` has to be; a sixteenth of it stays free.
     pub(super) fn least_memory_bytes(&self, workers: usize) -> usize {
-        let least = self.fixed_bytes(workers) + LEAST_STATE_BYTES;
+        let least = self.fixed_bytes(workers) + 2 * LEAST_STATE_BYTES;
         least + least / 15 + 1
     }
 }
