@@ -271,6 +271,7 @@ impl Drive {
             is_paused: view.paused,
             buffered_bytes: view.buffered_bytes,
             allocated_bytes: view.allocated_bytes,
+            vacant_bytes: view.vacant_bytes,
             state_limit: view.state_limit,
             resident_bytes,
             produce_queue_records: in_flight.messages,
@@ -284,7 +285,7 @@ impl Drive {
     /// Tells the worker its share of what memory leaves for state; resident memory of the process, bytes.
     fn limit_state(&mut self) -> usize {
         let Some(resident) = resident_bytes() else { return 0 };
-        let for_all = self.memory.state_bytes(resident, self.status.allocated_bytes());
+        let for_all = self.memory.state_bytes(resident, self.status.allocated_bytes(), self.status.vacant_bytes());
         self.worker.limit_state(for_all / self.workers);
         resident
     }

@@ -22,15 +22,16 @@ impl MemoryPlan {
         }
     }
 
-    /// How much memory the state of the whole process may use, when the process takes `resident` and state has taken `allocated` of it, bytes.
+    /// How much memory the state of the whole process may use, when the process takes `resident`, state has taken `allocated` of it and `vacant` of that is
+    /// free places, bytes.
     ///
-    /// Queues count as full although they seldom are: memory that state has taken does not come back when an outage fills them. A
-    /// sixteenth stays free for what comes between two looks, and half of the rest for state that has changed and cannot leave before it
-    /// is cut, and for places and tables that left room: up to as much as what is used.
-    pub fn state_bytes(&self, resident: usize, allocated: usize) -> usize {
+    /// Queues count as full although they seldom are: memory that state has taken does not come back when an outage fills them. For the same
+    /// reason places that left free are no room for others. A sixteenth of all stays free for what comes between two looks, and a quarter of
+    /// the rest at least for state that has changed and cannot leave before it is cut.
+    pub fn state_bytes(&self, resident: usize, allocated: usize, vacant: usize) -> usize {
         let others = resident.saturating_sub(allocated).max(self.fixed);
         let room = (self.limit - self.limit / 16).saturating_sub(others);
-        (room / 2).max(LEAST_STATE_BYTES).min(self.state)
+        room.saturating_sub(vacant.max(room / 4)).max(LEAST_STATE_BYTES).min(self.state)
     }
 }
 
@@ -51,19 +52,20 @@ mod tests {
 
     #[test]
     fn state_gets_what_full_queues_leave() {
-        assert_eq!(PLAN.state_bytes(200 * MIB, 80 * MIB), (960 - 352) / 2 * MIB);
+        assert_eq!(PLAN.state_bytes(200 * MIB, 80 * MIB, 0), (960 - 352) / 4 * 3 * MIB);
     }
 
     #[test]
     fn state_gets_less_when_the_process_takes_more_than_its_queues() {
-        assert_eq!(PLAN.state_bytes(900 * MIB, 400 * MIB), (960 - 500) / 2 * MIB);
+        assert_eq!(PLAN.state_bytes(900 * MIB, 400 * MIB, 10 * MIB), (960 - 500) / 4 * 3 * MIB);
+        assert_eq!(PLAN.state_bytes(900 * MIB, 400 * MIB, 200 * MIB), (960 - 500 - 200) * MIB);
     }
 
     #[test]
     fn state_gets_no_more_than_its_own_limit_and_never_nothing() {
         let plan = MemoryPlan { state: 64 * MIB, ..PLAN };
-        assert_eq!(plan.state_bytes(200 * MIB, 80 * MIB), 64 * MIB);
-        assert_eq!(PLAN.state_bytes(4_000 * MIB, 80 * MIB), LEAST_STATE_BYTES);
+        assert_eq!(plan.state_bytes(200 * MIB, 80 * MIB, 0), 64 * MIB);
+        assert_eq!(PLAN.state_bytes(4_000 * MIB, 80 * MIB, 0), LEAST_STATE_BYTES);
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct WorkerStatus {
     pub buffered_bytes: usize,
     /// Memory that state has taken.
     pub allocated_bytes: usize,
+    /// How much of it is places that left free.
+    pub vacant_bytes: usize,
     /// Memory that state may take.
     pub state_limit: usize,
     /// Memory of the whole process.
@@ -161,6 +163,11 @@ impl WorkerHandle {
         self.status.allocated_bytes()
     }
 
+    /// How much of it is places that left free.
+    pub fn vacant_bytes(&self) -> usize {
+        self.status.vacant_bytes()
+    }
+
     /// Replaces what the worker last said; ticks too.
     pub fn publish(&self, status: WorkerStatus) {
         self.tick();
@@ -229,6 +236,11 @@ impl Status {
     /// Memory that state has taken, places that left free and what is kept for tasks that may come back included.
     pub fn allocated_bytes(&self) -> usize {
         self.lock().workers.iter().map(|published| published.status.allocated_bytes).sum()
+    }
+
+    /// How much of that is places that left free.
+    pub fn vacant_bytes(&self) -> usize {
+        self.lock().workers.iter().map(|published| published.status.vacant_bytes).sum()
     }
 
     /// `/livez`: the worker that does not go round any more, if there is one. Never depends on Kafka or ClickHouse.

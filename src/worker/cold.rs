@@ -39,7 +39,7 @@ impl Worker {
     }
 
     /// The memory that state uses, bytes.
-    fn used_bytes(&self) -> usize {
+    pub(super) fn used_bytes(&self) -> usize {
         self.engines().map(Engine::used_bytes).sum()
     }
 

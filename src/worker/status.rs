@@ -15,6 +15,8 @@ pub struct WorkerView {
     pub buffered_bytes: usize,
     /// Memory that state has taken, of tasks that are kept in case that they come back too.
     pub allocated_bytes: usize,
+    /// How much of it is places that left free.
+    pub vacant_bytes: usize,
     /// Memory that state may take.
     pub state_limit: usize,
     /// Whether fetching is paused by back-pressure.
@@ -127,6 +129,7 @@ impl Worker {
             tasks,
             buffered_bytes: self.buffered_bytes(io),
             allocated_bytes: self.allocated_bytes(),
+            vacant_bytes: self.allocated_bytes().saturating_sub(self.used_bytes()),
             state_limit: self.state_limit,
             paused: self.pressure.paused,
             relay_gaps,
