@@ -277,13 +277,15 @@ impl Limits {
 
     /// What the process takes besides state when all its queues are full, bytes.
     pub fn fixed_bytes(&self, workers: usize) -> usize {
-        PROGRAM_BYTES + self.buffered_bytes + self.spare_bytes() + workers * (self.fetch_queue_bytes + self.produce_queue_bytes)
+        let of_a_worker = self.fetch_queue_bytes.saturating_add(self.produce_queue_bytes);
+        let rows = self.buffered_bytes.saturating_add(self.spare_bytes());
+        PROGRAM_BYTES.saturating_add(rows).saturating_add(of_a_worker.saturating_mul(workers))
     }
 
     /// The least that `memory_bytes` has to be; a sixteenth of it stays free.
     pub(super) fn least_memory_bytes(&self, workers: usize) -> usize {
-        let least = self.fixed_bytes(workers) + 2 * LEAST_STATE_BYTES;
-        least + least / 15 + 1
+        let least = self.fixed_bytes(workers).saturating_add(2 * LEAST_STATE_BYTES);
+        least.saturating_add(least / 15 + 1)
     }
 }
 

@@ -39,7 +39,10 @@ pub(super) fn validate(layers: &Layers) -> Result<Config, ConfigError> {
         brands: checker.brands(&raw),
         settings: layers.settings(&raw),
     };
-    checker.check_memory(&config.limits, config.pipeline.workers);
+    // Values out of range are named already, and add up to nothing.
+    if checker.problems.is_empty() {
+        checker.check_memory(&config.limits, config.pipeline.workers);
+    }
     if checker.problems.is_empty() { Ok(config) } else { Err(checker.into_error()) }
 }
 
