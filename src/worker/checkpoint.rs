@@ -22,6 +22,7 @@ impl Worker {
             }
             self.write_if_covered(io, slot);
         }
+        self.is_short_of_memory = memory != Memory::Enough;
         Ok(())
     }
 

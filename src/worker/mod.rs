@@ -142,6 +142,8 @@ pub struct Worker {
     next_run: u32,
     /// Memory for state, bytes: no more than the settings say.
     state_limit: usize,
+    /// As of the last look at all state.
+    is_short_of_memory: bool,
     serving_open: ServingRows,
     serving: Batches,
     /// Records applied since the last serving, and those of the batch in flight.
@@ -173,6 +175,7 @@ impl Worker {
         Worker {
             settings,
             state_limit,
+            is_short_of_memory: false,
             question: 0,
             asked: BTreeSet::new(),
             former: BTreeMap::new(),

@@ -4,7 +4,7 @@
 use super::boundary::Boundary;
 use super::io::{Io, StoreRequest, Ticket};
 use super::outbox::WorkerOutbox;
-use super::slot::Phase;
+use super::slot::{Phase, Slot};
 use super::{Now, Worker};
 use crate::rows::Table;
 
@@ -15,7 +15,7 @@ impl Worker {
             return;
         }
         let interval_ms =
-            if self.is_behind() && !self.is_hasty() { self.settings.serve_interval_behind_ms } else { self.settings.serve_interval_ms };
+            if self.is_behind() && !self.is_urgent() { self.settings.serve_interval_behind_ms } else { self.settings.serve_interval_ms };
         // Boundaries of the wall clock, the same for all workers of a process, so that their rows make one insert.
         let is_time = now.wall_ms.div_euclid(interval_ms) != self.last_serve_wall_ms.div_euclid(interval_ms);
         if !is_time && !self.draining {
@@ -54,6 +54,12 @@ impl Worker {
             .any(|slot| matches!(&slot.phase, Phase::Running(running) if running.checkpoint.is_some() && running.task.haste() > 0))
     }
 
+    /// Whether a checkpoint is under way for which everything else waits: state cannot leave memory before it.
+    fn is_urgent(&self) -> bool {
+        let is_cut = |slot: &Slot| matches!(&slot.phase, Phase::Running(running) if running.checkpoint.is_some());
+        self.is_hasty() || self.is_short_of_memory && self.slots.iter().any(is_cut)
+    }
+
     /// Whether there is a backlog: for a while some log of a running task was neither read to its end nor nearly.
     pub(super) fn is_behind(&self) -> bool {
         self.behind_since_ms.is_some_and(|since_ms| self.last_tick_ms - since_ms > BEHIND_AFTER_MS)
@@ -76,7 +82,7 @@ impl Worker {
             return;
         }
         let waited = now.mono_ms - self.archive.sealed_at_ms() >= self.settings.archive_interval_ms;
-        if !waited && !self.draining && !self.is_hasty() && self.archive_open.rows() < self.settings.archive_rows {
+        if !waited && !self.draining && !self.is_urgent() && self.archive_open.rows() < self.settings.archive_rows {
             return;
         }
         let tables = self.archive_open.take(|table| io.spare(Some(table)));
