@@ -279,9 +279,7 @@ impl Drive {
             tasks,
         });
     }
-}
 
-impl Drive {
     /// Tells the worker its share of what memory leaves for state; resident memory of the process, bytes.
     fn limit_state(&mut self) -> usize {
         let Some(resident) = resident_bytes() else { return 0 };

@@ -38,8 +38,13 @@ impl Worker {
         self.engines().map(Engine::state_bytes).sum()
     }
 
+    /// How much of that is places that left free, bytes.
+    pub(super) fn vacant_bytes(&self) -> usize {
+        self.engines().map(Engine::vacant_bytes).sum()
+    }
+
     /// The memory that state uses, bytes.
-    pub(super) fn used_bytes(&self) -> usize {
+    fn used_bytes(&self) -> usize {
         self.engines().map(Engine::used_bytes).sum()
     }
 

@@ -4,7 +4,7 @@
 use super::boundary::Boundary;
 use super::io::{Io, StoreRequest, Ticket};
 use super::outbox::WorkerOutbox;
-use super::slot::{Phase, Slot};
+use super::slot::{Phase, Running};
 use super::{Now, Worker};
 use crate::rows::Table;
 
@@ -47,17 +47,22 @@ impl Worker {
         }
     }
 
+    /// Tasks whose checkpoint is under way.
+    fn cut_tasks(&self) -> impl Iterator<Item = &Running> {
+        self.slots.iter().filter_map(|slot| match &slot.phase {
+            Phase::Running(running) if running.checkpoint.is_some() => Some(&**running),
+            _ => None,
+        })
+    }
+
     /// Whether a checkpoint is under way of a task whose predecessors came to none: nothing else is more urgent.
     pub(super) fn is_hasty(&self) -> bool {
-        self.slots
-            .iter()
-            .any(|slot| matches!(&slot.phase, Phase::Running(running) if running.checkpoint.is_some() && running.task.haste() > 0))
+        self.cut_tasks().any(|running| running.task.haste() > 0)
     }
 
     /// Whether a checkpoint is under way for which everything else waits: state cannot leave memory before it.
     fn is_urgent(&self) -> bool {
-        let is_cut = |slot: &Slot| matches!(&slot.phase, Phase::Running(running) if running.checkpoint.is_some());
-        self.is_hasty() || self.is_short_of_memory && self.slots.iter().any(is_cut)
+        self.cut_tasks().any(|running| self.is_short_of_memory || running.task.haste() > 0)
     }
 
     /// Whether there is a backlog: for a while some log of a running task was neither read to its end nor nearly.

@@ -76,7 +76,9 @@ impl Phase {
         match self {
             Phase::Running(running) => Some(running.task.engine()),
             Phase::Restoring { restore, .. } => Some(restore.engine()),
-            Phase::Restored { taken, .. } => Some(taken.task.engine()),
+            Phase::Restored { taken, .. } | Phase::Inheriting { taken, .. } | Phase::Marking { taken: Some(taken), .. } => {
+                Some(taken.task.engine())
+            }
             _ => None,
         }
     }

@@ -129,7 +129,7 @@ impl Worker {
             tasks,
             buffered_bytes: self.buffered_bytes(io),
             allocated_bytes: self.allocated_bytes(),
-            vacant_bytes: self.allocated_bytes().saturating_sub(self.used_bytes()),
+            vacant_bytes: self.vacant_bytes(),
             state_limit: self.state_limit,
             paused: self.pressure.paused,
             relay_gaps,

@@ -202,9 +202,12 @@ impl Engine {
 
     /// Bytes of memory in use: [`Engine::state_bytes`] without the places that left free.
     pub fn used_bytes(&self) -> usize {
-        let vacant =
-            self.customers.vacant_bytes() + self.graph.vacant_bytes() + self.minute_cells.vacant_bytes() + self.day_cells.vacant_bytes();
-        self.state_bytes().saturating_sub(vacant)
+        self.state_bytes().saturating_sub(self.vacant_bytes())
+    }
+
+    /// Bytes of places that left free: what comes next takes them before any new memory.
+    pub fn vacant_bytes(&self) -> usize {
+        self.customers.vacant_bytes() + self.graph.vacant_bytes() + self.minute_cells.vacant_bytes() + self.day_cells.vacant_bytes()
     }
 
     /// Puts a group that left back into memory; one that is back already is left alone.
