@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 
 use super::brands::BrandId;
 use super::packed::KeptSums;
-use super::slab::{Slab, Slot, SlotIndex};
+use super::slab::{Moved, Slab, Slot, SlotIndex};
 use super::symbols::Symbol;
 use crate::model::{Day, Sums};
 
@@ -230,6 +230,17 @@ impl Cells {
             self.slab.remove(slot, vacant);
         }
         gone
+    }
+
+    /// Gives memory back if much of it is free; no cell may wait for anything. Where they went.
+    pub(super) fn compact_if_sparse(&mut self) -> Option<Moved> {
+        if !self.slab.density().is_sparse() {
+            return None;
+        }
+        let moved = self.slab.compact();
+        (self.to_be_served, self.to_be_cut, self.index) = (Vec::new(), Vec::new(), SlotIndex::new());
+        self.index = SlotIndex::of(self.slab.slots(), |slot| self.hasher.hash_one(self.slab[slot].key));
+        Some(moved)
     }
 
     pub(super) fn mark_all_for_serving(&mut self) {

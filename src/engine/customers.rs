@@ -9,7 +9,7 @@ use super::customer::{Customer, LastTimes, Names, Place};
 use super::graph::Link;
 use super::history::DayBefore;
 use super::ids::{RememberedId, Seen};
-use super::slab::{Slab, Slot, SlotIndex};
+use super::slab::{Density, Moved, Slab, Slot, SlotIndex};
 use crate::model::{Day, Event, Sums};
 
 #[derive(Debug)]
@@ -108,6 +108,24 @@ impl Customers {
         self.heap_bytes -= customer.heap_bytes();
         let vacant = Customer { flags: Customer::VACANT, ..Customer::new(customer.brand, "") };
         self.slab.remove(slot, vacant);
+    }
+
+    pub(super) fn density(&self) -> Density {
+        self.slab.density()
+    }
+
+    /// Gives the memory of free places back; no customer may wait for anything. `renamed` changes the numbers that a customer holds.
+    pub(super) fn compact(&mut self, renamed: impl Fn(&mut Customer)) -> Moved {
+        let moved = self.slab.compact();
+        for slot in 0..self.slab.slots() {
+            renamed(&mut self.slab[slot]);
+        }
+        for list in [&mut self.to_be_served, &mut self.referrals_to_be_served, &mut self.subtrees_to_be_served, &mut self.to_be_cut] {
+            *list = Vec::new();
+        }
+        (self.days_to_be_served, self.chunks_to_be_cut, self.index) = (Vec::new(), Vec::new(), SlotIndex::new());
+        self.index = SlotIndex::of(self.slab.slots(), |slot| self.hash(self.slab[slot].brand, self.slab[slot].names.id()));
+        moved
     }
 
     /// Customers in memory, by slot.

@@ -1,7 +1,8 @@
 //! Places for customers and cells, addressed by small numbers ("slots"): pages of fixed size, so that growth neither copies
 //! nor over-allocates, and an index from a key's hash to its slot that grows piece by piece.
 //!
-//! Promises that a slot stays valid until it is freed. Never hashes or compares keys itself: keys live in the values.
+//! Promises that a slot stays valid until it is freed, or until [`Slab::compact`] says where its value went. Never hashes or compares
+//! keys itself: keys live in the values.
 #![allow(clippy::indexing_slicing, reason = "slots come from this module, never from input")]
 
 use std::ops::{Index, IndexMut};
@@ -71,6 +72,42 @@ impl<T> Slab<T> {
         self.free.len() * size_of::<T>()
     }
 
+    /// How many bytes of places are free, and how many are not.
+    pub(super) fn density(&self) -> Density {
+        Density { vacant_bytes: self.vacant_bytes(), taken_bytes: self.len() * size_of::<T>() }
+    }
+
+    /// Moves the values to the lowest places, in their order, and gives the memory behind them back.
+    pub(super) fn compact(&mut self) -> Moved {
+        let mut moved = vec![VACATED; self.slots() as usize];
+        let vacancies = self.vacancies();
+        self.free = Vec::new();
+        let mut next: Slot = 0;
+        for (old, _) in (0..).zip(&vacancies).filter(|(_, is_vacant)| !**is_vacant) {
+            self.swap(next, old);
+            moved[old as usize] = next;
+            next += 1;
+        }
+        self.pages.truncate((next as usize).div_ceil(PAGE));
+        self.pages.shrink_to_fit();
+        if let Some(last) = self.pages.last_mut() {
+            last.truncate(((next - 1) as usize & (PAGE - 1)) + 1);
+        }
+        Moved { slots: moved }
+    }
+
+    /// Exchanges the values of two places, the lower one first.
+    fn swap(&mut self, low: Slot, high: Slot) {
+        let (low_page, high_page) = ((low >> PAGE_BITS) as usize, (high >> PAGE_BITS) as usize);
+        let (low_place, high_place) = (low as usize & (PAGE - 1), high as usize & (PAGE - 1));
+        if low_page == high_page {
+            self.pages[low_page].swap(low_place, high_place);
+            return;
+        }
+        let (below, from_high) = self.pages.split_at_mut(high_page);
+        std::mem::swap(&mut below[low_page][low_place], &mut from_high[0][high_place]);
+    }
+
     /// By slot, whether the place is free.
     pub(super) fn vacancies(&self) -> Vec<bool> {
         let mut is_vacant = vec![false; self.slots() as usize];
@@ -97,6 +134,49 @@ impl<T> Index<Slot> for Slab<T> {
 impl<T> IndexMut<Slot> for Slab<T> {
     fn index_mut(&mut self, slot: Slot) -> &mut T {
         &mut self.pages[(slot >> PAGE_BITS) as usize][slot as usize & (PAGE - 1)]
+    }
+}
+
+/// How much of some slabs' memory is free.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Density {
+    vacant_bytes: usize,
+    taken_bytes: usize,
+}
+
+impl Density {
+    /// Of slabs that are compacted together.
+    pub(super) fn and(self, other: Density) -> Density {
+        Density { vacant_bytes: self.vacant_bytes + other.vacant_bytes, taken_bytes: self.taken_bytes + other.taken_bytes }
+    }
+
+    /// Whether so much is free that compacting pays: each place that is moved frees at least half a place.
+    pub(super) fn is_sparse(self) -> bool {
+        self.vacant_bytes > self.taken_bytes / 2
+    }
+}
+
+/// Of a place that was free.
+const VACATED: Slot = Slot::MAX;
+
+/// Where values went.
+#[derive(Debug)]
+pub(super) struct Moved {
+    slots: Vec<Slot>,
+}
+
+impl Moved {
+    /// The new place of a value; `Slot::MAX`, which is none, stays what it is.
+    pub(super) fn new_place(&self, slot: Slot) -> Slot {
+        let new = self.slots.get(slot as usize).copied().unwrap_or(slot);
+        debug_assert!(slot == Slot::MAX || new != VACATED, "a place in use that was free");
+        new
+    }
+
+    /// Where a walk over all places goes on that would have looked at this one next.
+    pub(super) fn resumed(&self, slot: Slot) -> Slot {
+        let before = self.slots.iter().take(slot as usize);
+        before.filter(|new| **new != VACATED).count() as Slot
     }
 }
 
@@ -133,6 +213,15 @@ impl SlotIndex {
         self.shards[Self::shard(hash)].insert_unique(hash, slot, |other| rehash(*other));
     }
 
+    /// An index of the slots below `slots`, all in use, no larger than it needs to be.
+    pub(super) fn of(slots: Slot, hash_of: impl Fn(Slot) -> u64) -> SlotIndex {
+        let mut index = SlotIndex::new();
+        for slot in 0..slots {
+            index.insert(hash_of(slot), slot, &hash_of);
+        }
+        index
+    }
+
     pub(super) fn remove(&mut self, hash: u64, slot: Slot) {
         if let Ok(entry) = self.shards[Self::shard(hash)].find_entry(hash, |other| *other == slot) {
             entry.remove();
@@ -158,6 +247,37 @@ mod tests {
         assert_eq!(slab.len(), 2999);
         assert_eq!(slab.insert(7), 1500);
         assert_eq!((slab[1500], slab.slots()), (7, 3000));
+    }
+
+    #[test]
+    fn compacting_keeps_values_and_their_order_and_gives_pages_back() {
+        let mut slab = Slab::new();
+        let full_bytes = {
+            (0..5000_u32).for_each(|number| _ = slab.insert(number));
+            slab.allocated_bytes()
+        };
+        for slot in (0..5000).filter(|slot| slot % 3 > 0) {
+            slab.remove(slot, 0);
+        }
+        assert!(slab.density().is_sparse());
+        let moved = slab.compact();
+        assert_eq!((slab.slots(), slab.len(), slab.vacant_bytes()), (1667, 1667, 0));
+        assert!((0..1667).all(|slot| slab[slot] == slot * 3 && moved.new_place(slot * 3) == slot));
+        assert_eq!((moved.resumed(0), moved.resumed(1), moved.resumed(4), moved.resumed(5000)), (0, 1, 2, 1667));
+        assert_eq!(moved.new_place(Slot::MAX), Slot::MAX);
+        assert!(slab.allocated_bytes() * 2 < full_bytes);
+        assert_eq!((slab.insert(9), slab.slots()), (1667, 1668));
+        assert!(!slab.density().is_sparse());
+    }
+
+    #[test]
+    fn compacting_nothing_and_everything_free_is_fine() {
+        let mut slab = Slab::<u32>::new();
+        assert_eq!(slab.compact().resumed(0), 0);
+        (0..PAGE as u32 * 2).for_each(|number| _ = slab.insert(number));
+        (0..PAGE as u32 * 2).for_each(|slot| _ = slab.remove(slot, 0));
+        slab.compact();
+        assert_eq!((slab.slots(), slab.allocated_bytes(), slab.insert(5)), (0, 0, 0));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::cells::{CellKey, Cells};
 use super::customer::Customer;
 use super::cut::Stored;
 use super::kind::StateKind;
-use super::slab::Slot;
+use super::slab::{Moved, Slot};
 use super::{Engine, ForgetRule};
 use crate::model::{Day, TimeZone};
 
@@ -29,8 +29,9 @@ pub(super) struct Sweep {
     next: Option<(Part, Slot)>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Part {
+/// What a pass goes over, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
     Customers,
     MinuteCells,
     DayCells,
@@ -40,6 +41,11 @@ enum Part {
 impl Sweep {
     pub(super) fn new(rule: ForgetRule) -> Self {
         Sweep { rule, limit_ms: 0, cells_limit_ms: 0, next: None }
+    }
+
+    /// What a pass goes over has moved: a pass that is there goes on with what it had not looked at.
+    pub(super) fn resume(&mut self, part: Part, moved: &Moved) {
+        self.next = self.next.map(|(at, slot)| if at == part { (at, moved.resumed(slot)) } else { (at, slot) });
     }
 }
 

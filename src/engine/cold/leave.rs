@@ -11,6 +11,7 @@ use crate::engine::cut::{RowBytes, write_cell_key};
 use crate::engine::kind::StateKind;
 use crate::engine::payload;
 use crate::engine::slab::Slot;
+use crate::engine::sweep::Part;
 
 /// State rows of a customer that still leaves memory.
 const MOST_ROWS: usize = 5_000;
@@ -35,7 +36,22 @@ impl Engine {
             self.evict_cells(StateKind::DayCell, share, &mut evicted);
             self.evict_customers(share, &mut evicted);
         }
+        self.compact();
         evicted
+    }
+
+    /// Gives memory back where much of it is free: places that one kind of key has left are no use to the others.
+    fn compact(&mut self) {
+        if let Some(moved) = self.minute_cells.compact_if_sparse() {
+            self.sweep.resume(Part::MinuteCells, &moved);
+        }
+        if let Some(moved) = self.day_cells.compact_if_sparse() {
+            self.sweep.resume(Part::DayCells, &moved);
+        }
+        if let Some(moved) = self.compact_customers_if_sparse() {
+            self.sweep.resume(Part::Customers, &moved);
+            self.cold.hand = moved.resumed(self.cold.hand);
+        }
     }
 
     fn evict_cells(&mut self, kind: StateKind, share: f64, evicted: &mut Vec<Evicted>) {

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 
 use super::texts::{TextId, Texts};
 use crate::engine::brands::BrandId;
-use crate::engine::slab::{Slab, Slot, SlotIndex};
+use crate::engine::slab::{Density, Moved, Slab, Slot, SlotIndex};
 
 /// Number of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +14,11 @@ pub(in crate::engine) struct Link(pub(super) Slot);
 impl Link {
     /// No link: a word less than an `Option` in every customer.
     pub(in crate::engine) const NONE: Link = Link(Slot::MAX);
+
+    /// The same link's number after [`Links::compact`].
+    pub(in crate::engine) fn renamed(self, links: &Moved) -> Link {
+        Link(links.new_place(self.0))
+    }
 
     pub(in crate::engine) fn known(self) -> Option<Link> {
         (self != Link::NONE).then_some(self)
@@ -90,6 +95,23 @@ impl Links {
     pub(super) fn keys(&self) -> impl Iterator<Item = LinkKey> {
         let vacancies = self.entries.vacancies();
         (0..self.entries.slots()).zip(vacancies).filter(|(_, is_vacant)| !is_vacant).map(|(slot, _)| self.entries[slot].key)
+    }
+
+    pub(super) fn density(&self) -> Density {
+        self.entries.density()
+    }
+
+    /// Gives the memory of free places back. `texts` and `nodes` are where those went.
+    pub(super) fn compact(&mut self, texts: &Moved, nodes: &Moved) -> Moved {
+        let moved = self.entries.compact();
+        for slot in 0..self.entries.slots() {
+            let Entry { key, node } = &mut self.entries[slot];
+            (key.share, key.sharer) = (key.share.renamed(texts), key.sharer.renamed(texts));
+            *node = nodes.new_place(*node);
+        }
+        self.index = SlotIndex::default();
+        self.index = SlotIndex::of(self.entries.slots(), |slot| self.hasher.hash_one(self.entries[slot].key));
+        moved
     }
 
     pub(super) fn vacant_bytes(&self) -> usize {

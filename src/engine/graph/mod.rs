@@ -5,6 +5,7 @@
 //! that an event touches are sent again, whatever was sent before. Never looks at another task's state: all that crosses between
 //! two customers is a contribution, also when one task owns both.
 
+mod compact;
 mod layers;
 mod leave;
 mod links;

@@ -6,7 +6,7 @@
 use std::hash::BuildHasher;
 use std::num::NonZeroU64;
 
-use crate::engine::slab::{Slab, Slot, SlotIndex};
+use crate::engine::slab::{Density, Moved, Slab, Slot, SlotIndex};
 
 /// Something with memory outside of itself.
 pub(super) trait Held {
@@ -82,6 +82,22 @@ impl<T: Default + Held> Pairs<T> {
         self.index.remove(self.hasher.hash_one((*left, *right)), slot);
         self.heap_bytes -= value.heap_bytes();
         self.slab.remove(slot, Pair { left: Slot::MAX, right: Slot::MAX, flags: VACANT, stored: None, value: T::default() });
+    }
+
+    pub(super) fn density(&self) -> Density {
+        self.slab.density()
+    }
+
+    /// Gives the memory of free places back; no pair may wait for anything. `left` and `right` are where what pairs join went.
+    pub(super) fn compact(&mut self, left: &Moved, right: &Moved) -> Moved {
+        let moved = self.slab.compact();
+        for slot in 0..self.slab.slots() {
+            let pair = &mut self.slab[slot];
+            (pair.left, pair.right) = (left.new_place(pair.left), right.new_place(pair.right));
+        }
+        (self.to_be_sent, self.to_be_cut, self.index) = (Vec::new(), Vec::new(), SlotIndex::default());
+        self.index = SlotIndex::of(self.slab.slots(), |slot| self.hasher.hash_one((self.slab[slot].left, self.slab[slot].right)));
+        moved
     }
 
     /// Pairs in memory, by slot.

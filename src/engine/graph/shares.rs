@@ -7,7 +7,7 @@ use super::links::Link;
 use super::pairs::Held;
 use super::texts::TextId;
 use super::{Below, Brought, CASCADE, Graph};
-use crate::engine::slab::Slot;
+use crate::engine::slab::{Moved, Slot};
 
 /// A share of one of this task's customers, or what others took for one.
 #[derive(Debug)]
@@ -234,6 +234,19 @@ impl ShareNode {
             stored: None,
             flags: 0,
         }
+    }
+
+    /// Changes the numbers that a share holds.
+    pub(super) fn rename(&mut self, links: &Moved, texts: &Moved, children: &Moved) {
+        self.link = self.link.renamed(links);
+        if let Some(own) = &mut self.own {
+            own.parent = own.parent.renamed(links);
+            for text in [&mut own.campaign, &mut own.sku, &mut own.channel] {
+                *text = text.renamed(texts);
+            }
+        }
+        let pending = std::mem::take(&mut self.pending);
+        self.pending = pending.into_iter().map(|(time_ms, id, child)| (time_ms, id, children.new_place(child))).collect();
     }
 
     /// Whether a child with this event counts: the own event is known and strictly older.

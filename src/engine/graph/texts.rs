@@ -2,11 +2,18 @@
 
 use std::hash::BuildHasher;
 
-use crate::engine::slab::{Slab, Slot, SlotIndex};
+use crate::engine::slab::{Density, Moved, Slab, Slot, SlotIndex};
 
 /// Number of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::engine) struct TextId(pub(super) Slot);
+
+impl TextId {
+    /// The same text's number after [`Texts::compact`].
+    pub(super) fn renamed(self, texts: &Moved) -> TextId {
+        TextId(texts.new_place(self.0))
+    }
+}
 
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Texts {
@@ -47,6 +54,18 @@ impl Texts {
             self.index.remove(self.hasher.hash_one(&*text), slot);
             self.text_bytes -= text.len();
         }
+    }
+
+    pub(super) fn density(&self) -> Density {
+        self.entries.density()
+    }
+
+    /// Gives the memory of free places back.
+    pub(super) fn compact(&mut self) -> Moved {
+        let moved = self.entries.compact();
+        self.index = SlotIndex::default();
+        self.index = SlotIndex::of(self.entries.slots(), |slot| self.hasher.hash_one(&*self.entries[slot]));
+        moved
     }
 
     pub(super) fn vacant_bytes(&self) -> usize {
