@@ -67,14 +67,14 @@ impl<T> Slab<T> {
         self.slots() as usize - self.free.len()
     }
 
-    /// Bytes of places that are free: taken again before a new page is.
+    /// Bytes of places that are free, or were never taken: they are taken before a new page is.
     pub(super) fn vacant_bytes(&self) -> usize {
-        self.free.len() * size_of::<T>()
+        (self.pages.len() * PAGE - self.len()) * size_of::<T>()
     }
 
-    /// How many bytes of places are free, and how many are not.
+    /// How many bytes of places were left free, and how many are not.
     pub(super) fn density(&self) -> Density {
-        Density { vacant_bytes: self.vacant_bytes(), taken_bytes: self.len() * size_of::<T>() }
+        Density { vacant_bytes: self.free.len() * size_of::<T>(), taken_bytes: self.len() * size_of::<T>() }
     }
 
     /// Moves the values to the lowest places, in their order, and gives the memory behind them back.
@@ -261,7 +261,7 @@ mod tests {
         }
         assert!(slab.density().is_sparse());
         let moved = slab.compact();
-        assert_eq!((slab.slots(), slab.len(), slab.vacant_bytes()), (1667, 1667, 0));
+        assert_eq!((slab.slots(), slab.len(), slab.vacant_bytes()), (1667, 1667, (2 * PAGE - 1667) * 4));
         assert!((0..1667).all(|slot| slab[slot] == slot * 3 && moved.new_place(slot * 3) == slot));
         assert_eq!((moved.resumed(0), moved.resumed(1), moved.resumed(4), moved.resumed(5000)), (0, 1, 2, 1667));
         assert_eq!(moved.new_place(Slot::MAX), Slot::MAX);

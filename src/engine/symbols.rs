@@ -99,6 +99,10 @@ impl Symbols {
         self.entries.len()
     }
 
+    pub(super) fn vacant_bytes(&self) -> usize {
+        self.entries.vacant_bytes()
+    }
+
     pub(super) fn allocated_bytes(&self) -> usize {
         self.entries.allocated_bytes() + self.index.allocated_bytes() + self.text_bytes
     }

@@ -46,8 +46,8 @@ pub struct Failure {
     pub trace: Vec<String>,
 }
 
-/// Memory of a worker for state, by seed: enough, none, or little.
-const STATE_BYTES: [usize; 4] = [usize::MAX / 2, 0, usize::MAX / 2, 40_000];
+/// Memory of a worker for state, by seed: enough, none, or little, of which a part or nearly all has to leave.
+const STATE_BYTES: [usize; 8] = [usize::MAX / 2, 0, usize::MAX / 2, 10_000, usize::MAX / 2, 20_000, usize::MAX / 2, 40_000];
 
 /// Runs one seed.
 pub fn run_seed(seed: u64, sabotage: Sabotage, traced: bool) -> Result<Stats, Failure> {

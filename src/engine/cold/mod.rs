@@ -207,7 +207,9 @@ impl Engine {
 
     /// Bytes of places that left free: what comes next takes them before any new memory.
     pub fn vacant_bytes(&self) -> usize {
-        self.customers.vacant_bytes() + self.graph.vacant_bytes() + self.minute_cells.vacant_bytes() + self.day_cells.vacant_bytes()
+        let cells = [&self.minute_cells, &self.day_cells, &self.active_days];
+        let of_cells: usize = cells.iter().map(|cells| cells.vacant_bytes()).sum();
+        self.customers.vacant_bytes() + self.graph.vacant_bytes() + of_cells + self.symbols.vacant_bytes()
     }
 
     /// Puts a group that left back into memory; one that is back already is left alone.
