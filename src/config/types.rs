@@ -275,6 +275,12 @@ impl Limits {
         self.buffered_bytes / 2
     }
 
+    /// When a piece of state that is read back ends, bytes. Tasks that are restored have no rows yet, so the pieces of all of them take half of what
+    /// rows may; one that is being unpacked takes as much again.
+    pub fn restore_piece_bytes(&self) -> usize {
+        (self.buffered_bytes / 4 / self.parallel_takeovers.max(1)).clamp(1 << 20, 32 << 20)
+    }
+
     /// What the process takes besides state when all its queues are full, bytes.
     pub fn fixed_bytes(&self, workers: usize) -> usize {
         let of_a_worker = self.fetch_queue_bytes.saturating_add(self.produce_queue_bytes);

@@ -117,12 +117,13 @@ async fn write(server: &Server, spares: &Spares, rows: RowBuffer) -> Result<(), 
     Ok(())
 }
 
-/// Rows of one piece of a load.
+/// Most rows of one piece of a load.
 const ROWS_A_PIECE: usize = 200_000;
-/// A piece of a load ends when it is this large, bytes.
-const BYTES_A_PIECE: usize = 32 << 20;
+/// State rows are larger than this as a rule: no more are asked for than fit into a piece.
+const BYTES_A_ROW: usize = 80;
 
-/// Reads the live rows behind `after`, by kind and key: whole rows of one piece, and whether there may be more.
+/// Reads the live rows behind `after`, by kind and key: whole rows of one piece, and whether there may be more. A piece ends when it is
+/// [`crate::config::Limits::restore_piece_bytes`] large.
 async fn load(
     server: &Server,
     task: &TaskName,
@@ -131,8 +132,9 @@ async fn load(
 ) -> Result<(Vec<u8>, bool), clickhouse::error::Error> {
     let began = Instant::now();
     let behind = after.map_or_else(String::new, |(kind, key)| format!(" AND (kind, key) > ({kind}, unhex('{}'))", hex(key)));
+    let most_rows = ROWS_A_PIECE.min(server.restore_piece_bytes / BYTES_A_ROW);
     let query = format!(
-        "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK}{behind} ORDER BY kind, key LIMIT {ROWS_A_PIECE}",
+        "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK}{behind} ORDER BY kind, key LIMIT {most_rows}",
         StoredRows::COLUMNS,
         literal(task)
     );
@@ -141,7 +143,7 @@ async fn load(
     let mut is_all = true;
     while let Some(piece) = cursor.next().await? {
         bytes.extend_from_slice(&piece);
-        if bytes.len() >= BYTES_A_PIECE {
+        if bytes.len() >= server.restore_piece_bytes && StoredRows::new(&bytes).read().is_some() {
             is_all = false;
             break;
         }
@@ -152,7 +154,7 @@ async fn load(
         count += 1;
     }
     // A row that is cut short where everything was read is for the reader to refuse.
-    let has_more = count == ROWS_A_PIECE || !is_all && count > 0;
+    let has_more = count == most_rows || !is_all;
     let whole = if has_more { bytes.len() - rows.unread() } else { bytes.len() };
     bytes.truncate(whole);
     tracing::debug!(%task, generation, rows = count, bytes = whole, has_more, elapsed = ?began.elapsed(), "state loaded");
