@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr_iter, memchr2};
 use percent_encoding::percent_decode_str;
 
 use crate::model::Text;
@@ -37,15 +38,8 @@ impl DigitalLink<'_> {
 /// Reads a code; the default when it is no Digital Link.
 pub(super) fn read(code: &str) -> DigitalLink<'_> {
     let Some(path) = path(code) else { return DigitalLink::default() };
-    let mut rest = path;
-    while let Some(at) = rest.as_bytes().windows(4).position(|bytes| bytes == b"/01/") {
-        let Some(behind) = rest.get(at + 4..) else { break };
-        if let Some(link) = read_keys(behind) {
-            return link;
-        }
-        rest = behind;
-    }
-    DigitalLink::default()
+    let mut slashes = memchr_iter(b'/', path.as_bytes());
+    slashes.find_map(|slash| read_keys(path.get(slash..)?.strip_prefix("/01/")?)).unwrap_or_default()
 }
 
 /// The path of an http or https URI, from its first slash, without query and fragment.
@@ -55,13 +49,13 @@ fn path(code: &str) -> Option<&str> {
         head.eq_ignore_ascii_case(scheme).then_some(rest)
     };
     let rest = behind("https://").or_else(|| behind("http://"))?;
-    let end = rest.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(rest.len());
+    let end = memchr2(b'?', b'#', rest.as_bytes()).unwrap_or(rest.len());
     let before_query = rest.get(..end)?;
-    let slash = before_query.bytes().position(|byte| byte == b'/').filter(|slash| *slash > 0)?;
+    let slash = memchr(b'/', before_query.as_bytes()).filter(|slash| *slash > 0)?;
     before_query.get(slash..)
 }
 
-/// The segments of a path. Byte by byte: they are short, and setting up a search costs more than they are long.
+/// The segments of a path.
 struct Segments<'a>(Option<&'a str>);
 
 impl<'a> Iterator for Segments<'a> {
@@ -69,7 +63,7 @@ impl<'a> Iterator for Segments<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         let text = self.0?;
-        let Some(end) = text.bytes().position(|byte| byte == b'/') else { return self.0.take() };
+        let Some(end) = memchr(b'/', text.as_bytes()) else { return self.0.take() };
         self.0 = text.get(end + 1..);
         text.get(..end)
     }
@@ -106,7 +100,7 @@ fn gtin(digits: &str) -> Option<Text<'_>> {
 }
 
 fn decoded(value: &str) -> Text<'_> {
-    let is_plain = value.bytes().all(|byte| byte != b'%');
+    let is_plain = memchr(b'%', value.as_bytes()).is_none();
     let text = if is_plain { Cow::Borrowed(value) } else { percent_decode_str(value).decode_utf8().unwrap_or_default() };
     if text.len() > MOST_VALUE_BYTES { Cow::Borrowed("") } else { text }
 }
@@ -133,6 +127,7 @@ mod tests {
             ("https://a/01/09506000134352/10/%ff%fe/21/100%", link("09506000134352", "", "100%")),
             ("https://a/01/09506000134353", link("09506000134353", "", "")),
             ("https://a/01/01/01/09506000134352", link("09506000134352", "", "")),
+            ("https://a/01/01/09506000134352", link("09506000134352", "", "")),
         ] {
             assert_eq!(read(code), expected, "{code}");
         }

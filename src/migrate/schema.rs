@@ -125,6 +125,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     31 "0031_device_sweeps",
     32 "0032_recent_device_sweeps",
     33 "0033_risky_codes",
+    34 "0034_recent_device_sweeps_comment",
 ];
 
 /// All views, each after those that it reads.
@@ -263,7 +264,7 @@ pub fn tables() -> &'static BTreeMap<String, TableSchema> {
     &TABLES
 }
 
-/// Adds what a statement says. Our own files are plain: a column is a line, and `ALTER TABLE` only adds columns.
+/// Adds what a statement says. Our own files are plain: a column is a line, and `ALTER TABLE` only adds columns, or changes a comment.
 fn apply(tables: &mut BTreeMap<String, TableSchema>, sql: &str) {
     let name = table_of(sql);
     let table = tables.entry(name.to_owned()).or_insert_with(|| TableSchema { name: name.to_owned(), ..TableSchema::default() });
