@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, Table, TableDefinition};
 
 use crate::engine::{ColdGroup, Evicted};
 use crate::model::TaskName;
@@ -19,6 +19,9 @@ const GROUPS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("group
 
 /// Pages that a task's file keeps in memory, bytes.
 const CACHE_BYTES: usize = 1 << 20;
+
+/// Groups that one transaction adds or removes.
+const GROUPS_A_PIECE: usize = 512;
 
 /// All cold state of a process.
 #[derive(Clone, Debug)]
@@ -60,8 +63,11 @@ impl ColdStore for ColdFile {
         if all + bytes > self.files.most_bytes {
             return Err(ColdStoreError(format!("{all} bytes are on the disk, {bytes} more are too many for `limits.cold_bytes`")));
         }
-        self.write(groups).map_err(|error| self.failed(&error))?;
-        self.taken.clear();
+        if let Err(error) = self.write(groups) {
+            // Those that are there already go with the next ones that come.
+            self.taken.extend(groups.iter().map(|group| group.group.number));
+            return Err(self.failed(&error));
+        }
         self.bytes += bytes;
         self.files.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
@@ -82,24 +88,23 @@ impl ColdFile {
         ColdStoreError(format!("the file of task {} in {}: {error}", self.task, self.files.dir.display()))
     }
 
+    /// Removes what was taken and adds groups, a piece at a time: a transaction keeps every page that it changes in memory.
     fn write(&mut self, groups: &[Evicted]) -> Result<(), redb::Error> {
         let database = match &mut self.database {
             Some(database) => database,
             closed => closed.insert(open(&self.files.dir)?),
         };
-        let mut transaction = database.begin_write()?;
-        // Frees the pages of what was taken; nothing is synced.
-        transaction.set_durability(Durability::Immediate)?;
-        {
-            let mut table = transaction.open_table(GROUPS)?;
-            for number in &self.taken {
-                table.remove(number)?;
-            }
-            for evicted in groups {
-                table.insert(evicted.group.number, evicted.rows.as_slice())?;
-            }
+        self.taken.sort_unstable();
+        while !self.taken.is_empty() {
+            let rest = self.taken.len().saturating_sub(GROUPS_A_PIECE);
+            change(database, |table| self.taken.iter().skip(rest).try_for_each(|number| table.remove(number).map(drop)))?;
+            self.taken.truncate(rest);
         }
-        transaction.commit()?;
+        for piece in groups.chunks(GROUPS_A_PIECE) {
+            change(database, |table| {
+                piece.iter().try_for_each(|evicted| table.insert(evicted.group.number, evicted.rows.as_slice()).map(drop))
+            })?;
+        }
         Ok(())
     }
 
@@ -109,6 +114,19 @@ impl ColdFile {
         let rows = table.get(number)?.ok_or_else(missing)?;
         Ok(rows.value().to_vec())
     }
+}
+
+/// One transaction.
+fn change(
+    database: &Database,
+    change: impl FnOnce(&mut Table<'_, u64, &'static [u8]>) -> Result<(), redb::StorageError>,
+) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    // Frees the pages of what was taken; nothing is synced.
+    transaction.set_durability(Durability::Immediate)?;
+    change(&mut transaction.open_table(GROUPS)?)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 impl Drop for ColdFile {
