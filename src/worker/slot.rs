@@ -45,7 +45,7 @@ pub(super) enum Phase {
     /// The rows are being read.
     Loading { run: RunId, generation: u64, stale: Vec<u64> },
     /// The rows are being put into memory, in pieces.
-    Restoring { run: RunId, stale: Vec<u64>, piece: Option<Piece>, restore: Box<Restore> },
+    Restoring { run: RunId, stale: Vec<u64>, piece: Option<Piece>, ahead: Option<Piece>, restore: Box<Restore> },
     /// How far a log was read by a task that only relayed it is being read.
     Inheriting { run: RunId, stale: Vec<u64>, taken: Box<Taken>, log: usize },
     /// What was read is no state; to be confirmed before it is said.

@@ -286,19 +286,26 @@ impl Worker {
             Phase::Loading { generation, stale, .. } => {
                 let (stale, store) = (std::mem::take(stale), cold.open(&identity.name));
                 let restore = Box::new(Restore::new(identity, *generation, settings, engine, store));
-                at.phase = Phase::Restoring { run, stale, piece: next, restore };
+                at.phase = Phase::Restoring { run, stale, piece: next, ahead: None, restore };
             }
-            Phase::Restoring { piece, .. } => *piece = next,
+            Phase::Restoring { piece: piece @ None, .. } => *piece = next,
+            Phase::Restoring { ahead, .. } => *ahead = next,
             _ => {}
         }
     }
 
+    /// Takes back a part of the piece that is here. The piece behind it is asked for first, so that it comes meanwhile.
     fn restore_piece<I: Io>(&mut self, io: &mut I, slot: usize) {
         let Some(at) = self.slots.get_mut(slot) else { return };
-        let Phase::Restoring { run, stale, piece, restore } = &mut at.phase else { return };
+        let Phase::Restoring { run, stale, piece, ahead, restore } = &mut at.phase else { return };
         let Some(Piece { rows, at: next, has_more }) = piece else { return };
         let generation = restore.generation();
-        let mut last = None;
+        if *next == 0
+            && *has_more
+            && let Some(after) = last_key(rows)
+        {
+            io.store(StoreRequest::Load { run: *run, task: at.task.identity.name.clone(), generation, after: Some(after) });
+        }
         for _ in 0..ROWS_PER_PIECE {
             let Some(rest) = rows.get(*next..).filter(|rest| !rest.is_empty()) else { break };
             let mut reader = StoredRows::new(rest);
@@ -312,15 +319,12 @@ impl Worker {
                 at.phase = Phase::Unreadable { generation, error };
                 return;
             }
-            last = row.map(|row| (row.kind, row.key));
         }
         if *next < rows.len() {
             return self.relieve_restore(slot);
         }
-        if *has_more && let Some((kind, key)) = last {
-            let after = Some((kind, key.to_vec()));
-            io.store(StoreRequest::Load { run: *run, task: at.task.identity.name.clone(), generation, after });
-            *piece = None;
+        if *has_more {
+            *piece = ahead.take();
             return self.relieve_restore(slot);
         }
         let (run, stale) = (*run, std::mem::take(stale));
@@ -338,4 +342,11 @@ fn lost_state_text(task: &TaskName, generation: u64) -> String {
     format!(
         "task {task}: the consumer group says that it had state (generation {generation}), but `task_state` has no complete generation of it: the table was emptied, or another database is configured. Set `clickhouse.database` back or restore `task_state` from a backup; to rebuild from the logs, use a new database (`clickhouse.database`) and group (`kafka.group`): `onecode migrate`, then `onecode run`"
     )
+}
+
+/// Kind and key of the last row.
+fn last_key(rows: &[u8]) -> Option<(u8, Vec<u8>)> {
+    let mut reader = StoredRows::new(rows);
+    let last = std::iter::from_fn(|| reader.read()).last();
+    last.map(|row| (row.kind, row.key.to_vec()))
 }
