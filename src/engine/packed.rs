@@ -33,7 +33,7 @@ impl Packed {
 
     fn push(&mut self, number: u64) {
         let mut rest = number;
-        for byte in self.bytes.iter_mut().skip(self.length) {
+        while let Some(byte) = self.bytes.get_mut(self.length) {
             self.length += 1;
             if rest < 0x80 {
                 *byte = rest as u8;
@@ -52,11 +52,9 @@ impl Packed {
     pub(super) fn read(bytes: &[u8]) -> Sums {
         let mut sums = Sums::default();
         let Some((head, mut rest)) = bytes.split_first_chunk() else { return sums };
-        let mask = u16::from_le_bytes(*head);
-        for (bit, sum) in sums.0.iter_mut().enumerate() {
-            if mask & 1 << bit == 0 {
-                continue;
-            }
+        let mut mask = u16::from_le_bytes(*head);
+        while let Some(sum) = sums.0.get_mut(mask.trailing_zeros() as usize) {
+            mask &= mask.wrapping_sub(1);
             let mut shift = 0;
             while let Some((byte, tail)) = rest.split_first() {
                 *sum |= u64::from(byte & 0x7f) << shift;

@@ -62,7 +62,7 @@ impl Engine {
         let mut row = RowBytes::default();
         let gone = cells.evict(
             most,
-            |key| self.cell_group(kind, key),
+            |key| self.cell_group(kind, key, self.symbols.text(key.campaign)),
             |hash, cell| {
                 let number = *numbers.entry(hash).or_insert_with(|| {
                     groups.push(GroupRows { hash, bytes: Vec::new(), due_ms: i64::MAX });

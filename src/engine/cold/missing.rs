@@ -17,16 +17,16 @@ impl Engine {
         }
         let Some(brand) = self.brands.find(&event.brand) else { return };
         self.cold.find(self.customers.hash(brand, &event.customer_id), out);
-        let region = match &event.body {
-            Body::Scan(scan) => scan.region,
-            Body::Purchase(purchase) => purchase.region,
-            Body::Share(share) => share.region,
+        let (region, campaign) = match &event.body {
+            Body::Scan(scan) => (scan.region, &scan.campaign),
+            Body::Purchase(purchase) => (purchase.region, &purchase.campaign),
+            Body::Share(share) => (share.region, &share.campaign),
         };
-        self.missing_cells(brand, &Place { time_ms: event.time_ms, region, ..Place::NONE }, out);
+        self.missing_cells(brand, &Place { time_ms: event.time_ms, region, ..Place::NONE }, campaign, out);
         let Some(slot) = self.customers.find(brand, &event.customer_id) else { return };
         let known = self.customers.get(slot);
         if known.first.is_known() && known.is_first(event) {
-            self.missing_cells(brand, &known.first, out);
+            self.missing_cells(brand, &known.first, self.symbols.text(known.first.campaign), out);
         }
     }
 
@@ -42,14 +42,14 @@ impl Engine {
         let Some(slot) = self.customers.find(brand, &receiver.id).filter(|_| receiver.told_ms > 0) else { return };
         let known = self.customers.get(slot);
         if self.edge(slot).is_some() && receiver.told_ms <= known.first.time_ms && self.are_cells_kept(brand, known.first.time_ms) {
-            self.missing_cells(brand, &known.first, out);
+            self.missing_cells(brand, &known.first, self.symbols.text(known.first.campaign), out);
         }
     }
 
-    fn missing_cells(&self, brand: BrandId, place: &Place, out: &mut Vec<ColdGroup>) {
+    fn missing_cells(&self, brand: BrandId, place: &Place, campaign: &str, out: &mut Vec<ColdGroup>) {
         let zone = self.brands.zone(brand);
         for (kind, key) in [(StateKind::MinuteCell, place.minute_cell(brand)), (StateKind::DayCell, place.day_cell(brand, zone))] {
-            self.cold.find(self.cell_group(kind, &key), out);
+            self.cold.find(self.cell_group(kind, &key, campaign), out);
         }
     }
 }

@@ -268,10 +268,11 @@ impl Engine {
         groups
     }
 
-    /// Which cells leave and come back together: ten minutes or a day of one region.
-    fn cell_group(&self, kind: StateKind, key: &CellKey) -> u64 {
+    /// Which cells leave and come back together: ten minutes or a day of a campaign in one region. The campaign by its text: its number may
+    /// be another's by the time they come back.
+    fn cell_group(&self, kind: StateKind, key: &CellKey, campaign: &str) -> u64 {
         let bucket = if kind == StateKind::MinuteCell { key.bucket / MINUTES_A_GROUP } else { key.bucket };
-        self.customers.hash_cells((kind as u8, key.brand, bucket, key.region))
+        self.customers.hash_cells((kind as u8, key.brand, bucket, key.region, campaign))
     }
 }
 
