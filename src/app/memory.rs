@@ -26,11 +26,11 @@ impl MemoryPlan {
     /// free places, bytes.
     ///
     /// Queues count as full although they seldom are: memory that state has taken does not come back when an outage fills them. For the same
-    /// reason places that left free are no room for others. A sixteenth of all stays free for what comes between two looks, and a quarter of
+    /// reason places that left free are no room for others. An eighth of all stays free for what comes between two looks, and a quarter of
     /// the rest at least for state that has changed and cannot leave before it is cut. Whatever was seen so far, state that comes and goes costs
     /// half as much again in the allocator: a restore fills the memory before that shows.
     pub fn state_bytes(&self, resident: usize, allocated: usize, vacant: usize) -> usize {
-        let all = self.limit - self.limit / 16;
+        let all = self.limit - self.limit / 8;
         let seen = state_of(all.saturating_sub(resident.saturating_sub(allocated)), vacant);
         let expected = state_of(all.saturating_sub(self.fixed), vacant) / 3 * 2;
         seen.min(expected).max(LEAST_STATE_BYTES).min(self.state)
@@ -59,14 +59,14 @@ mod tests {
 
     #[test]
     fn state_gets_what_full_queues_leave() {
-        assert_eq!(PLAN.state_bytes(200 * MIB, 80 * MIB, 0), (960 - 352) / 2 * MIB);
-        assert_eq!(PLAN.state_bytes(800 * MIB, 500 * MIB, 308 * MIB), 200 * MIB);
+        assert_eq!(PLAN.state_bytes(200 * MIB, 80 * MIB, 0), (896 - 352) / 2 * MIB);
+        assert_eq!(PLAN.state_bytes(800 * MIB, 500 * MIB, 394 * MIB), 100 * MIB);
     }
 
     #[test]
     fn state_gets_less_when_the_process_takes_more_than_its_queues() {
-        assert_eq!(PLAN.state_bytes(900 * MIB, 300 * MIB, 10 * MIB), (960 - 600) / 4 * 3 * MIB);
-        assert_eq!(PLAN.state_bytes(900 * MIB, 300 * MIB, 200 * MIB), (960 - 600 - 200) * MIB);
+        assert_eq!(PLAN.state_bytes(900 * MIB, 300 * MIB, 10 * MIB), (896 - 600) / 4 * 3 * MIB);
+        assert_eq!(PLAN.state_bytes(900 * MIB, 300 * MIB, 200 * MIB), (896 - 600 - 200) * MIB);
     }
 
     #[test]

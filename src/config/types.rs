@@ -288,10 +288,10 @@ impl Limits {
         PROGRAM_BYTES.saturating_add(rows).saturating_add(of_a_worker.saturating_mul(workers))
     }
 
-    /// The least that `memory_bytes` has to be; a sixteenth of it stays free.
+    /// The least that `memory_bytes` has to be; an eighth of it stays free.
     pub(super) fn least_memory_bytes(&self, workers: usize) -> usize {
         let least = self.fixed_bytes(workers).saturating_add(2 * LEAST_STATE_BYTES);
-        least.saturating_add(least / 15 + 1)
+        least.saturating_add(least / 7 + 1)
     }
 }
 
