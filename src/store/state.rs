@@ -131,7 +131,9 @@ async fn load(
     after: Option<&(u8, Vec<u8>)>,
 ) -> Result<(Vec<u8>, bool), clickhouse::error::Error> {
     let began = Instant::now();
-    let behind = after.map_or_else(String::new, |(kind, key)| format!(" AND (kind, key) > ({kind}, unhex('{}'))", hex(key)));
+    // A comparison of pairs would find no use for the index, and read all rows for each piece.
+    let behind =
+        after.map_or_else(String::new, |(kind, key)| format!(" AND kind >= {kind} AND (kind > {kind} OR key > unhex('{}'))", hex(key)));
     let most_rows = ROWS_A_PIECE.min(server.restore_piece_bytes / BYTES_A_ROW);
     let query = format!(
         "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK}{behind} ORDER BY kind, key LIMIT {most_rows}",

@@ -11,6 +11,8 @@ use crate::model::{Offset, TopicPartition};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pressure {
     pub paused: bool,
+    /// Because of rows that wait for ClickHouse.
+    pub waits_for_rows: bool,
 }
 
 impl Worker {
@@ -48,7 +50,8 @@ impl Worker {
             return;
         }
         let limit = |number: usize| if self.pressure.paused { number / 2 } else { number };
-        let too_much = self.buffered_bytes(io) > limit(self.settings.buffered_bytes)
+        self.pressure.waits_for_rows = self.buffered_bytes(io) > limit(self.settings.buffered_bytes);
+        let too_much = self.pressure.waits_for_rows
             || io.in_flight().messages > limit(self.settings.in_flight_messages)
             || self.dirty_keys_most() > limit(4 * self.settings.dirty_keys_per_checkpoint)
             || self.dirty_keys_most() > 0 && self.memory() == Memory::Full

@@ -63,7 +63,7 @@ impl Worker {
     /// Whether everything else waits for rows to be in: nothing is read before, so that nothing more could join them, or a checkpoint is
     /// under way before which state cannot leave memory.
     fn is_urgent(&self) -> bool {
-        self.pressure.paused || self.cut_tasks().any(|running| self.is_short_of_memory || running.task.haste() > 0)
+        self.pressure.waits_for_rows || self.cut_tasks().any(|running| self.is_short_of_memory || running.task.haste() > 0)
     }
 
     /// Whether there is a backlog: for a while some log of a running task was neither read to its end nor nearly.
