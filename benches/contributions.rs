@@ -122,6 +122,30 @@ impl Pipeline {
     }
 }
 
+impl Pipeline {
+    /// What a customer takes: alone, with everything, and in rows of state.
+    fn print_customers(&self) {
+        let mut rows = BTreeMap::new();
+        for engine in &self.engines {
+            for (kind, keys) in engine.keys().iter() {
+                rows.entry(kind as u8).or_insert((kind.name(), 0)).1 += keys;
+            }
+        }
+        let customers = rows.get(&1).map_or(0, |(_, keys)| *keys).max(1) as f64;
+        let alone: usize = self.engines.iter().map(Engine::customer_bytes).sum();
+        let all: usize = self.engines.iter().map(Engine::state_bytes).sum();
+        println!(
+            "default mix, {} events of {customers} customers: a customer alone takes {:.0} bytes, with its cells, pairs and shares {:.0}; rows of state:",
+            self.events,
+            alone as f64 / customers,
+            all as f64 / customers
+        );
+        for (name, keys) in rows.values() {
+            println!("    {name:<20} {:.2} a customer", *keys as f64 / customers);
+        }
+    }
+}
+
 fn purchase(customer: &str, id: u64, via: Option<(&str, &str)>) -> Event<'static> {
     Event {
         event_id: format!("e{id}").into(),
@@ -257,6 +281,7 @@ fn main() {
     star(records, 1_000).print("star, 1,000 arrivals a serving");
     star(5 * records, 10_000).print("star, 10,000 arrivals a serving");
     late_share(records).print("share that comes after all its children");
+    default_mix(records, 10_000).print_customers();
     let (keys, longest) = longest_piece_of_forgetting(records);
     println!("the longest of the pieces that forget {keys} keys, {SWEEP_KEYS} at a time: {:.2} ms", longest.as_secs_f64() * 1_000.0);
 }

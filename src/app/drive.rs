@@ -97,7 +97,9 @@ impl Drive {
             is_to_rejoin: false,
         };
         loop {
-            let fetched = self.io.consumer.poll(&mut batch, POLL_MS);
+            // Nothing is waited for while there is state to take back.
+            let wait_ms = if self.worker.is_taking_back() { 0 } else { POLL_MS };
+            let fetched = self.io.consumer.poll(&mut batch, wait_ms);
             self.on_group_events(&mut state)?;
             self.apply(&mut state, &fetched)?;
             drop(fetched);

@@ -266,6 +266,11 @@ impl Engine {
             + self.cold.allocated_bytes()
     }
 
+    /// Of these, the bytes of customers alone: themselves, the ids that they remember and their index, without cells and graph.
+    pub fn customer_bytes(&self) -> usize {
+        self.customers.allocated_bytes()
+    }
+
     /// Counts an event in its cells, and a new customer in those of its first event. `is_referred`: whether somebody brought the
     /// customer, before the event and after it.
     fn count_in_cells(&mut self, brand: BrandId, place: &Place, amounts: &Sums, first_event: FirstEvent, is_referred: [bool; 2]) {

@@ -294,6 +294,11 @@ impl Worker {
         }
     }
 
+    /// Whether a piece of some task's state is here that was not taken back yet.
+    pub fn is_taking_back(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(&slot.phase, Phase::Restoring { piece: Some(_), .. }))
+    }
+
     /// Takes back a part of the piece that is here. The piece behind it is asked for first, so that it comes meanwhile.
     fn restore_piece<I: Io>(&mut self, io: &mut I, slot: usize) {
         let Some(at) = self.slots.get_mut(slot) else { return };
