@@ -120,9 +120,7 @@ impl Pipeline {
             self.longest_drain.as_secs_f64() * 1_000.0,
         );
     }
-}
 
-impl Pipeline {
     /// What a customer takes: alone, with everything, and in rows of state.
     fn print_customers(&self) {
         let mut rows = BTreeMap::new();
@@ -270,9 +268,11 @@ fn main() {
         "{:<46} {:>9} {:>9} {:>9} {:>8} {:>7} {:>9} {:>8} {:>8}",
         "", "events", "contr./ev", "recs/ev", "rows/ev", "rounds", "bytes/ev", "one, ms", "drain,ms"
     );
-    for per_serving in [100, 1_000, 10_000] {
-        default_mix(records, per_serving).print(&format!("default mix, {per_serving} records a serving"));
-    }
+    let [.., mixed] = [100, 1_000, 10_000].map(|per_serving| {
+        let mix = default_mix(records, per_serving);
+        mix.print(&format!("default mix, {per_serving} records a serving"));
+        mix
+    });
     chain(10_000, true).print("chain of 10,000, one by one");
     chain(10_000, false).print("chain of 10,000, all at once");
     for size in [2, 8, 100] {
@@ -281,7 +281,7 @@ fn main() {
     star(records, 1_000).print("star, 1,000 arrivals a serving");
     star(5 * records, 10_000).print("star, 10,000 arrivals a serving");
     late_share(records).print("share that comes after all its children");
-    default_mix(records, 10_000).print_customers();
+    mixed.print_customers();
     let (keys, longest) = longest_piece_of_forgetting(records);
     println!("the longest of the pieces that forget {keys} keys, {SWEEP_KEYS} at a time: {:.2} ms", longest.as_secs_f64() * 1_000.0);
 }

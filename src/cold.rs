@@ -97,11 +97,11 @@ impl ColdFile {
         self.taken.sort_unstable();
         while !self.taken.is_empty() {
             let rest = self.taken.len().saturating_sub(GROUPS_A_PIECE);
-            change(database, |table| self.taken.iter().skip(rest).try_for_each(|number| table.remove(number).map(drop)))?;
+            transact(database, |table| self.taken.iter().skip(rest).try_for_each(|number| table.remove(number).map(drop)))?;
             self.taken.truncate(rest);
         }
         for piece in groups.chunks(GROUPS_A_PIECE) {
-            change(database, |table| {
+            transact(database, |table| {
                 piece.iter().try_for_each(|evicted| table.insert(evicted.group.number, evicted.rows.as_slice()).map(drop))
             })?;
         }
@@ -117,7 +117,7 @@ impl ColdFile {
 }
 
 /// One transaction.
-fn change(
+fn transact(
     database: &Database,
     change: impl FnOnce(&mut Table<'_, u64, &'static [u8]>) -> Result<(), redb::StorageError>,
 ) -> Result<(), redb::Error> {

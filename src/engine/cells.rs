@@ -238,8 +238,8 @@ impl Cells {
             return None;
         }
         let moved = self.slab.compact();
-        (self.to_be_served, self.to_be_cut, self.index) = (Vec::new(), Vec::new(), SlotIndex::new());
-        self.index = SlotIndex::of(self.slab.slots(), |slot| self.hasher.hash_one(self.slab[slot].key));
+        (self.to_be_served, self.to_be_cut) = (Vec::new(), Vec::new());
+        self.index.rebuild(self.slab.slots(), |slot| self.hasher.hash_one(self.slab[slot].key));
         Some(moved)
     }
 

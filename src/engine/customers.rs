@@ -123,8 +123,9 @@ impl Customers {
         for list in [&mut self.to_be_served, &mut self.referrals_to_be_served, &mut self.subtrees_to_be_served, &mut self.to_be_cut] {
             *list = Vec::new();
         }
-        (self.days_to_be_served, self.chunks_to_be_cut, self.index) = (Vec::new(), Vec::new(), SlotIndex::new());
-        self.index = SlotIndex::of(self.slab.slots(), |slot| self.hash(self.slab[slot].brand, self.slab[slot].names.id()));
+        (self.days_to_be_served, self.chunks_to_be_cut) = (Vec::new(), Vec::new());
+        let Customers { slab, index, hasher, .. } = self;
+        index.rebuild(slab.slots(), |slot| hasher.hash_one((slab[slot].brand, slab[slot].names.id())));
         moved
     }
 

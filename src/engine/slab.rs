@@ -213,13 +213,13 @@ impl SlotIndex {
         self.shards[Self::shard(hash)].insert_unique(hash, slot, |other| rehash(*other));
     }
 
-    /// An index of the slots below `slots`, all in use, no larger than it needs to be.
-    pub(super) fn of(slots: Slot, hash_of: impl Fn(Slot) -> u64) -> SlotIndex {
-        let mut index = SlotIndex::new();
+    /// Makes it the index of the slots below `slots`, all in use, and no larger than it needs to be.
+    pub(super) fn rebuild(&mut self, slots: Slot, hash_of: impl Fn(Slot) -> u64) {
+        // The old one goes first: there is no memory for both.
+        *self = SlotIndex::new();
         for slot in 0..slots {
-            index.insert(hash_of(slot), slot, &hash_of);
+            self.insert(hash_of(slot), slot, &hash_of);
         }
-        index
     }
 
     pub(super) fn remove(&mut self, hash: u64, slot: Slot) {

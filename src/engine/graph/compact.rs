@@ -18,6 +18,13 @@ impl Graph {
         let others = [self.sharers.density(), self.shares.density(), self.texts.density(), self.links.density()];
         pairs.into_iter().chain(others).fold(Density::default(), Density::and)
     }
+
+    /// The memory of lists that are empty.
+    fn forget_lists(&mut self) {
+        debug_assert!(self.dirty_rows() + self.dirty_state() + self.dirty_contributions() == 0, "a graph that waits for something");
+        (self.shares_to_be_served, self.cascades_to_be_served, self.shares_to_be_cut) = (Vec::new(), Vec::new(), Vec::new());
+        self.passed_on = super::PassedOn::default();
+    }
 }
 
 impl Engine {
@@ -45,14 +52,5 @@ impl Engine {
         }
         graph.forget_lists();
         Some(moved)
-    }
-}
-
-impl Graph {
-    /// The memory of lists that are empty.
-    fn forget_lists(&mut self) {
-        debug_assert!(self.dirty_rows() + self.dirty_state() + self.dirty_contributions() == 0, "a graph that waits for something");
-        (self.shares_to_be_served, self.cascades_to_be_served, self.shares_to_be_cut) = (Vec::new(), Vec::new(), Vec::new());
-        self.passed_on = super::PassedOn::default();
     }
 }

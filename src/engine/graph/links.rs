@@ -109,8 +109,7 @@ impl Links {
             (key.share, key.sharer) = (key.share.renamed(texts), key.sharer.renamed(texts));
             *node = nodes.new_place(*node);
         }
-        self.index = SlotIndex::default();
-        self.index = SlotIndex::of(self.entries.slots(), |slot| self.hasher.hash_one(self.entries[slot].key));
+        self.index.rebuild(self.entries.slots(), |slot| self.hasher.hash_one(self.entries[slot].key));
         moved
     }
 

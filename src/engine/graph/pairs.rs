@@ -95,8 +95,8 @@ impl<T: Default + Held> Pairs<T> {
             let pair = &mut self.slab[slot];
             (pair.left, pair.right) = (left.new_place(pair.left), right.new_place(pair.right));
         }
-        (self.to_be_sent, self.to_be_cut, self.index) = (Vec::new(), Vec::new(), SlotIndex::default());
-        self.index = SlotIndex::of(self.slab.slots(), |slot| self.hasher.hash_one((self.slab[slot].left, self.slab[slot].right)));
+        (self.to_be_sent, self.to_be_cut) = (Vec::new(), Vec::new());
+        self.index.rebuild(self.slab.slots(), |slot| self.hasher.hash_one((self.slab[slot].left, self.slab[slot].right)));
         moved
     }
 

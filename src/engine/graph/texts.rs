@@ -63,8 +63,7 @@ impl Texts {
     /// Gives the memory of free places back.
     pub(super) fn compact(&mut self) -> Moved {
         let moved = self.entries.compact();
-        self.index = SlotIndex::default();
-        self.index = SlotIndex::of(self.entries.slots(), |slot| self.hasher.hash_one(&*self.entries[slot]));
+        self.index.rebuild(self.entries.slots(), |slot| self.hasher.hash_one(&*self.entries[slot]));
         moved
     }
 
