@@ -22,7 +22,7 @@ use onecode::generate::Options;
 const PARTITIONS: u32 = 6;
 const SMALL_EVENTS: u64 = 150_000;
 /// So little memory makes a slow process, and the machine may be busy.
-const LONG_DEADLINE: Duration = Duration::from_secs(1_200);
+const LONG_DEADLINE: Duration = Duration::from_secs(3_600);
 const MIB: u64 = 1 << 20;
 const STATE_BYTES: u64 = 16 * MIB;
 /// Of the larger form, for each MiB of memory: four times as much state, and some to spare.

@@ -157,7 +157,7 @@ impl Engine {
 
     fn register(&mut self, groups: Vec<GroupRows>, evicted: &mut Vec<Evicted>) {
         for rows in groups {
-            let group = self.cold.insert(rows.hash, &rows);
+            let group = self.cold.insert(&rows);
             evicted.push(Evicted { group, rows: rows.bytes });
         }
     }

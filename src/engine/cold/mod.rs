@@ -5,13 +5,15 @@
 //! keeps the groups' bytes, asks what an event or a contribution needs, and takes it back first. Promises that results are the same
 //! as if nothing had ever left. Never reads or writes a file or a table.
 
+mod index;
 mod leave;
 mod missing;
 
 use std::num::NonZeroU64;
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 
+use self::index::ColdIndex;
 use super::Engine;
 use super::brands::BrandId;
 use super::cells::CellKey;
@@ -26,7 +28,7 @@ use crate::engine::RestoreError;
 pub struct ColdGroup {
     /// Unique in its engine, ascending: where the bytes are.
     pub number: u64,
-    hash: u64,
+    hash: u32,
 }
 
 /// A group that has just left memory.
@@ -60,64 +62,34 @@ pub struct ColdCounts {
     pub bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    hash: u64,
-    number: u64,
-    bytes: u32,
-    /// Before it is this minute nothing in the group may be forgotten.
-    due_minute: u32,
-}
-
 /// What is not in memory.
 #[derive(Debug, Default)]
 pub(super) struct Cold {
-    entries: HashTable<Entry>,
-    next_number: u64,
+    index: ColdIndex,
     bytes: u64,
     keys: [usize; StateKind::ALL.len()],
-    /// Groups that the sweep's pass wants to look at.
-    due: Vec<ColdGroup>,
     /// Where the search for cold customers continues.
     hand: Slot,
 }
 
 impl Cold {
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.index.len() == 0
     }
 
-    fn insert(&mut self, hash: u64, rows: &GroupRows) -> ColdGroup {
-        let number = self.next_number;
-        self.next_number += 1;
-        let bytes = u32::try_from(rows.bytes.len()).unwrap_or(u32::MAX);
-        let due_minute = u32::try_from(rows.due_ms / MS_PER_MINUTE).unwrap_or(u32::MAX);
-        self.entries.insert_unique(hash, Entry { hash, number, bytes, due_minute }, |entry| entry.hash);
-        self.bytes += u64::from(bytes);
-        ColdGroup { number, hash }
+    fn insert(&mut self, rows: &GroupRows) -> ColdGroup {
+        self.bytes += rows.bytes.len() as u64;
+        self.index.insert(short(rows.hash), rows.due_ms)
     }
 
-    fn remove(&mut self, group: ColdGroup) -> bool {
-        let Ok(found) = self.entries.find_entry(group.hash, |entry| entry.number == group.number) else { return false };
-        self.bytes -= u64::from(found.remove().0.bytes);
-        true
-    }
-
-    fn contains(&self, group: ColdGroup) -> bool {
-        self.entries.find(group.hash, |entry| entry.number == group.number).is_some()
-    }
-
-    /// Adds the groups of a hash: those of another key with the same hash too, which does no harm.
+    /// Adds the groups of a hash.
     fn find(&self, hash: u64, out: &mut Vec<ColdGroup>) {
-        let of_hash = self.entries.iter_hash(hash).filter(|entry| entry.hash == hash);
-        out.extend(of_hash.map(|entry| ColdGroup { number: entry.number, hash }));
+        self.index.find(short(hash), out);
     }
 
-    /// A pass of the sweep begins: notes what it wants to look at.
+    /// A pass of the sweep begins: what may be forgotten before `limit_ms` is wanted back.
     pub(super) fn begin_pass(&mut self, limit_ms: i64) {
-        let is_due = |entry: &&Entry| i64::from(entry.due_minute) * MS_PER_MINUTE < limit_ms;
-        self.due = self.entries.iter().filter(is_due).map(|entry| ColdGroup { number: entry.number, hash: entry.hash }).collect();
-        self.due.sort_unstable_by_key(|group| std::cmp::Reverse(group.number));
+        self.index.begin_pass(limit_ms);
     }
 
     pub(super) fn keys(&self, kind: StateKind) -> usize {
@@ -131,11 +103,14 @@ impl Cold {
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.entries.allocation_size() + self.due.capacity() * size_of::<ColdGroup>()
+        self.index.allocated_bytes()
     }
 }
 
-const MS_PER_MINUTE: i64 = 60_000;
+/// The half of a hash that the index keeps.
+fn short(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
 
 /// Longer, and one event brings back many cells that nobody needs; shorter, and the index of what is away takes more memory.
 const MINUTES_A_GROUP: u32 = 10;
@@ -197,7 +172,7 @@ fn read_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 impl Engine {
     /// How much is not in memory.
     pub fn cold(&self) -> ColdCounts {
-        ColdCounts { keys: self.cold.keys.iter().sum(), groups: self.cold.entries.len(), bytes: self.cold.bytes }
+        ColdCounts { keys: self.cold.keys.iter().sum(), groups: self.cold.index.len(), bytes: self.cold.bytes }
     }
 
     /// Bytes of memory in use: [`Engine::state_bytes`] without the places that left free.
@@ -217,9 +192,10 @@ impl Engine {
     /// # Errors
     /// [`ColdError`]: the engine is of no further use.
     pub fn take_back(&mut self, group: ColdGroup, rows: &[u8]) -> Result<(), ColdError> {
-        if !self.cold.remove(group) {
+        if !self.cold.index.remove(group) {
             return Ok(());
         }
+        self.cold.bytes = self.cold.bytes.saturating_sub(rows.len() as u64);
         // What is in memory or not makes no difference to what a checkpoint adds up to.
         let (live, live_chunks) = (self.live, self.live_chunks);
         let mut rest = rows;
@@ -257,15 +233,7 @@ impl Engine {
 
     /// Groups that the sweep's pass under way wants back, no more than `most`: what may be forgotten of them is.
     pub fn due_groups(&mut self, most: usize) -> Vec<ColdGroup> {
-        let mut groups = Vec::new();
-        while groups.len() < most
-            && let Some(group) = self.cold.due.pop()
-        {
-            if self.cold.contains(group) {
-                groups.push(group);
-            }
-        }
-        groups
+        std::iter::from_fn(|| self.cold.index.next_due()).take(most).collect()
     }
 
     /// Which cells leave and come back together: ten minutes or a day of a campaign in one region. The campaign by its text: its number may
