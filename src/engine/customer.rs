@@ -8,8 +8,8 @@ use super::graph::Link;
 use super::history::History;
 use super::ids::Ids;
 use super::slab::Slot;
-use super::symbols::Symbol;
-use crate::model::{Event, EventKind, TimeZone};
+use super::symbols::{Symbol, Symbols};
+use crate::model::{Body, Event, EventKind, TimeZone};
 
 /// Last times, Unix milliseconds; 0 = never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +96,33 @@ impl Customer {
     }
 }
 
+/// The texts among the dimensions of a place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlaceTexts<'a> {
+    pub(super) campaign: &'a str,
+    pub(super) sku: &'a str,
+    pub(super) channel: &'a str,
+}
+
+/// The dimensions of an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dimensions<'a> {
+    pub(super) region: u32,
+    pub(super) texts: PlaceTexts<'a>,
+}
+
+impl<'a> Dimensions<'a> {
+    /// An order has no sku: its lines do.
+    pub(super) fn of(event: &'a Event<'_>) -> Self {
+        let (campaign, sku, channel, region) = match &event.body {
+            Body::Scan(scan) => (&scan.campaign, &*scan.sku, &scan.channel, scan.region),
+            Body::Purchase(purchase) => (&purchase.campaign, "", &purchase.channel, purchase.region),
+            Body::Share(share) => (&share.campaign, &*share.sku, &share.channel, share.region),
+        };
+        Dimensions { region, texts: PlaceTexts { campaign, sku, channel } }
+    }
+}
+
 /// Where an event counts: its time and dimensions. A customer keeps those of its first event, which count the new customer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -120,6 +147,10 @@ impl Place {
     pub(super) fn has_dimensions(&self) -> bool {
         let is_named = [self.campaign, self.sku, self.channel].iter().any(|symbol| *symbol != Symbol::EMPTY);
         is_named || self.region != 0
+    }
+
+    pub(super) fn texts<'a>(&self, symbols: &'a Symbols) -> PlaceTexts<'a> {
+        PlaceTexts { campaign: symbols.text(self.campaign), sku: symbols.text(self.sku), channel: symbols.text(self.channel) }
     }
 
     /// Forgets the dimensions.

@@ -88,7 +88,7 @@ impl Customers {
     }
 
     /// What groups of cells are told apart by.
-    pub(super) fn hash_cells(&self, group: (u8, BrandId, u32, u32, &str)) -> u64 {
+    pub(super) fn hash_cells(&self, group: (u8, BrandId, u32, u32, &str, &str)) -> u64 {
         self.hasher.hash_one(group)
     }
 

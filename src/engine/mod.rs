@@ -28,7 +28,7 @@ mod wire;
 use brands::{BrandId, Brands};
 use cells::{CellKey, Cells};
 use cold::Cold;
-use customer::{LastTimes, Place};
+use customer::{Dimensions, LastTimes, Place, PlaceTexts};
 use customers::{Customers, FirstEvent};
 use graph::{Graph, Link};
 use ids::{RememberedId, Seen};
@@ -298,11 +298,7 @@ impl Engine {
 
     /// Where an event counts.
     fn place_of(&mut self, event: &Event<'_>) -> Place {
-        let (campaign, sku, channel, region) = match &event.body {
-            Body::Scan(scan) => (&scan.campaign, &*scan.sku, &scan.channel, scan.region),
-            Body::Purchase(purchase) => (&purchase.campaign, "", &purchase.channel, purchase.region),
-            Body::Share(share) => (&share.campaign, &*share.sku, &share.channel, share.region),
-        };
+        let Dimensions { region, texts: PlaceTexts { campaign, sku, channel } } = Dimensions::of(event);
         Place {
             time_ms: event.time_ms,
             campaign: self.symbols.intern(campaign),

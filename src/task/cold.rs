@@ -75,18 +75,15 @@ impl Cold {
         engine.take_back(group, &rows).map_err(|error| lost(error.to_string()))
     }
 
-    /// Frees about `bytes` of memory; returns how many groups left.
+    /// Frees about `bytes` of memory; returns how many groups left. What the store refuses stays in memory.
     pub(super) fn evict(&mut self, task: &TaskName, engine: &mut Engine, bytes: usize) -> Result<usize, TaskError> {
-        let evicted = engine.evict(bytes);
-        if evicted.is_empty() {
-            return Ok(0);
+        let mut refused = None;
+        let keep = |groups: &[Evicted]| self.store.put(groups).map_err(|error| refused = Some(error)).is_ok();
+        let left = engine.evict(bytes, keep).map_err(|error| TaskError::Cold { task: task.clone(), what: error.to_string() })?;
+        match refused {
+            None => Ok(left),
+            Some(source) => Err(TaskError::NoRoom { task: task.clone(), source }),
         }
-        let Err(refused) = self.store.put(&evicted) else { return Ok(evicted.len()) };
-        let lost = |what: String| TaskError::Cold { task: task.clone(), what };
-        for group in &evicted {
-            engine.take_back(group.group, &group.rows).map_err(|error| lost(error.to_string()))?;
-        }
-        Err(TaskError::NoRoom { task: task.clone(), source: refused })
     }
 }
 
@@ -116,7 +113,7 @@ impl Task {
     /// Frees about `bytes` of memory, if nothing waits to be served, sent or cut; returns how many groups left.
     ///
     /// # Errors
-    /// [`TaskError::NoRoom`]: nothing left, and the task goes on; [`TaskError::Cold`]: it cannot.
+    /// [`TaskError::NoRoom`]: not all that should have left did, and the task goes on; [`TaskError::Cold`]: it cannot.
     pub fn evict(&mut self, bytes: usize) -> Result<usize, TaskError> {
         self.cold.evict(&self.identity.name, &mut self.engine, bytes)
     }

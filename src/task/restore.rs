@@ -42,7 +42,7 @@ impl Restore {
     /// Frees about `bytes` of memory; returns how many groups left. What follows of a key that left is added to it.
     ///
     /// # Errors
-    /// [`TaskError::NoRoom`]: nothing left, and the task goes on; [`TaskError::Cold`]: it cannot.
+    /// [`TaskError::NoRoom`]: not all that should have left did, and the task goes on; [`TaskError::Cold`]: it cannot.
     pub fn evict(&mut self, bytes: usize) -> Result<usize, TaskError> {
         self.cold.evict(&self.identity.name, &mut self.engine, bytes)
     }

@@ -3,7 +3,7 @@
 //! A clock goes round over the customers: whoever was touched since it last came by is passed over once. Whoever hangs together with
 //! more rows than [`MOST_ROWS`] stays: taking that back for one event would take longer than it is worth.
 
-use super::{Evicted, GroupRows, Leaving, due_of, push_row};
+use super::{ColdError, Evicted, GroupRows, Leaving, due_of, push_row};
 use crate::engine::Engine;
 use crate::engine::cells::Cells;
 use crate::engine::customer::Customer;
@@ -17,14 +17,18 @@ use crate::engine::sweep::Part;
 const MOST_ROWS: usize = 5_000;
 
 impl Engine {
-    /// Takes groups out of memory until about `bytes` of memory are free again: none while anything waits to be served, sent or cut,
-    /// so to be called after a cut. What was given must be kept for [`Engine::take_back`], or given back at once.
-    pub fn evict(&mut self, bytes: usize) -> Vec<Evicted> {
+    /// Takes groups out of memory until about `bytes` of memory are free again: none while anything waits to be served, sent or cut, so to be
+    /// called after a cut. `keep` gets them a part at a time, each once, and has to keep them for [`Engine::take_back`]; when it says that it does not,
+    /// they come back and no more leave. Returns how many groups left.
+    ///
+    /// # Errors
+    /// [`ColdError`]: what `keep` refused could not come back; the engine is of no further use.
+    pub fn evict(&mut self, bytes: usize, mut keep: impl FnMut(&[Evicted]) -> bool) -> Result<usize, ColdError> {
         if bytes == 0 || self.dirty_rows() + self.dirty_state() + self.dirty_contributions() > 0 {
-            return Vec::new();
+            return Ok(0);
         }
         let goal_bytes = self.used_bytes().saturating_sub(bytes);
-        let mut evicted = Vec::new();
+        let mut left = 0;
         // What was touched lately leaves in the second round, if it has to.
         for _ in 0..2 {
             let used = self.used_bytes();
@@ -32,12 +36,37 @@ impl Engine {
                 break;
             }
             let share = (used - goal_bytes) as f64 / used as f64;
-            self.evict_cells(StateKind::MinuteCell, share, &mut evicted);
-            self.evict_cells(StateKind::DayCell, share, &mut evicted);
-            self.evict_customers(share, &mut evicted);
+            let customers = part_of(self.customers.len(), share);
+            for part in parts(customers) {
+                let groups = match part {
+                    Leaves::Cells(kind) => self.evict_cells(kind, share),
+                    Leaves::Customers(most) => self.evict_customers(most),
+                };
+                let Some(kept) = self.hand_over(groups, &mut keep)? else {
+                    // What came back may have something to forget, and wait for the next cut: nothing may move then.
+                    return Ok(left);
+                };
+                left += kept;
+            }
         }
         self.compact();
-        evicted
+        Ok(left)
+    }
+
+    /// How many groups are kept; `None` when they are not, and came back.
+    fn hand_over(&mut self, groups: Vec<GroupRows>, keep: &mut impl FnMut(&[Evicted]) -> bool) -> Result<Option<usize>, ColdError> {
+        let mut evicted = Vec::with_capacity(groups.len());
+        for rows in groups {
+            let group = self.cold.insert(&rows);
+            evicted.push(Evicted { group, rows: rows.bytes });
+        }
+        if evicted.is_empty() || keep(&evicted) {
+            return Ok(Some(evicted.len()));
+        }
+        for Evicted { group, rows } in &evicted {
+            self.take_back(*group, rows)?;
+        }
+        Ok(None)
     }
 
     /// Gives memory back where much of it is free: places that one kind of key has left are no use to the others.
@@ -54,7 +83,7 @@ impl Engine {
         }
     }
 
-    fn evict_cells(&mut self, kind: StateKind, share: f64, evicted: &mut Vec<Evicted>) {
+    fn evict_cells(&mut self, kind: StateKind, share: f64) -> Vec<GroupRows> {
         let mut cells = std::mem::replace(self.cells_mut(kind), Cells::new());
         let most = part_of(cells.len(), share);
         let mut groups: Vec<GroupRows> = Vec::new();
@@ -62,7 +91,7 @@ impl Engine {
         let mut row = RowBytes::default();
         let gone = cells.evict(
             most,
-            |key| self.cell_group(kind, key, self.symbols.text(key.campaign)),
+            |key| self.group_of_cell(kind, key),
             |hash, cell| {
                 let number = *numbers.entry(hash).or_insert_with(|| {
                     groups.push(GroupRows { hash, bytes: Vec::new(), due_ms: i64::MAX });
@@ -78,11 +107,10 @@ impl Engine {
         );
         *self.cells_mut(kind) = cells;
         self.cold.count(kind, |keys| *keys += gone);
-        self.register(groups, evicted);
+        groups
     }
 
-    fn evict_customers(&mut self, share: f64, evicted: &mut Vec<Evicted>) {
-        let most = part_of(self.customers.len(), share);
+    fn evict_customers(&mut self, most: usize) -> Vec<GroupRows> {
         let mut leaving = self.choose(most);
         let mut rows: Vec<usize> = vec![1; leaving.groups.len()];
         self.count_graph_rows(&leaving, &mut rows);
@@ -100,8 +128,7 @@ impl Engine {
             self.cold.count(*kind, |keys| *keys += 1);
         }
         // A customer of which nothing is stored yet is in the state under restoration alone, by rows of its own that are still to come.
-        let groups = leaving.groups.into_iter().filter(|group| !group.bytes.is_empty()).collect();
-        self.register(groups, evicted);
+        leaving.groups.into_iter().filter(|group| !group.bytes.is_empty()).collect()
     }
 
     /// The next customers that the clock finds cold.
@@ -154,13 +181,27 @@ impl Engine {
             self.take_out_sharer(sharer);
         }
     }
+}
 
-    fn register(&mut self, groups: Vec<GroupRows>, evicted: &mut Vec<Evicted>) {
-        for rows in groups {
-            let group = self.cold.insert(&rows);
-            evicted.push(Evicted { group, rows: rows.bytes });
-        }
-    }
+/// What leaves at once.
+#[derive(Clone, Copy, Debug)]
+enum Leaves {
+    Cells(StateKind),
+    /// So many.
+    Customers(usize),
+}
+
+/// Customers leave in so many parts, because what leaves is in memory twice until it is on the disk...
+const PARTS: usize = 4;
+
+/// ...but no fewer of them at once: each part looks through all pairs of customers.
+const LEAST_CUSTOMERS: usize = 2_048;
+
+/// One round of leaving.
+fn parts(customers: usize) -> impl Iterator<Item = Leaves> {
+    let a_part = customers.div_ceil(PARTS).max(LEAST_CUSTOMERS);
+    let of_customers = (0..customers).step_by(a_part).map(move |from| Leaves::Customers(a_part.min(customers - from)));
+    [Leaves::Cells(StateKind::MinuteCell), Leaves::Cells(StateKind::DayCell)].into_iter().chain(of_customers)
 }
 
 /// A share of a number, rounded up.

@@ -3,10 +3,10 @@
 use super::ColdGroup;
 use crate::engine::Engine;
 use crate::engine::brands::BrandId;
-use crate::engine::customer::Place;
+use crate::engine::customer::{Dimensions, Place, PlaceTexts};
 use crate::engine::graph::Receiver;
 use crate::engine::kind::StateKind;
-use crate::model::{Body, Event};
+use crate::model::Event;
 
 impl Engine {
     /// Adds the groups that have to be back before [`Engine::apply`], some perhaps twice. To be asked again after taking them back: what a customer's
@@ -17,16 +17,13 @@ impl Engine {
         }
         let Some(brand) = self.brands.find(&event.brand) else { return };
         self.cold.find(self.customers.hash(brand, &event.customer_id), out);
-        let (region, campaign) = match &event.body {
-            Body::Scan(scan) => (scan.region, &scan.campaign),
-            Body::Purchase(purchase) => (purchase.region, &purchase.campaign),
-            Body::Share(share) => (share.region, &share.campaign),
-        };
-        self.missing_cells(brand, &Place { time_ms: event.time_ms, region, ..Place::NONE }, campaign, out);
+        let dimensions = Dimensions::of(event);
+        let place = Place { time_ms: event.time_ms, region: dimensions.region, ..Place::NONE };
+        self.missing_cells(brand, &place, dimensions.texts, out);
         let Some(slot) = self.customers.find(brand, &event.customer_id) else { return };
         let known = self.customers.get(slot);
         if known.first.is_known() && known.is_first(event) {
-            self.missing_cells(brand, &known.first, self.symbols.text(known.first.campaign), out);
+            self.missing_cells(brand, &known.first, known.first.texts(&self.symbols), out);
         }
     }
 
@@ -42,14 +39,14 @@ impl Engine {
         let Some(slot) = self.customers.find(brand, &receiver.id).filter(|_| receiver.told_ms > 0) else { return };
         let known = self.customers.get(slot);
         if self.edge(slot).is_some() && receiver.told_ms <= known.first.time_ms && self.are_cells_kept(brand, known.first.time_ms) {
-            self.missing_cells(brand, &known.first, self.symbols.text(known.first.campaign), out);
+            self.missing_cells(brand, &known.first, known.first.texts(&self.symbols), out);
         }
     }
 
-    fn missing_cells(&self, brand: BrandId, place: &Place, campaign: &str, out: &mut Vec<ColdGroup>) {
-        let zone = self.brands.zone(brand);
-        for (kind, key) in [(StateKind::MinuteCell, place.minute_cell(brand)), (StateKind::DayCell, place.day_cell(brand, zone))] {
-            self.cold.find(self.cell_group(kind, &key, campaign), out);
-        }
+    fn missing_cells(&self, brand: BrandId, place: &Place, texts: PlaceTexts<'_>, out: &mut Vec<ColdGroup>) {
+        let minute_cell = self.cell_group(StateKind::MinuteCell, &place.minute_cell(brand), texts.campaign, texts.channel);
+        let day_cell = self.cell_group(StateKind::DayCell, &place.day_cell(brand, self.brands.zone(brand)), texts.campaign, texts.sku);
+        self.cold.find(minute_cell, out);
+        self.cold.find(day_cell, out);
     }
 }

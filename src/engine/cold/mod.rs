@@ -236,11 +236,17 @@ impl Engine {
         std::iter::from_fn(|| self.cold.index.next_due()).take(most).collect()
     }
 
-    /// Which cells leave and come back together: ten minutes or a day of a campaign in one region. The campaign by its text: its number may
-    /// be another's by the time they come back.
-    fn cell_group(&self, kind: StateKind, key: &CellKey, campaign: &str) -> u64 {
+    /// Which cells leave and come back together: one event needs one cell of each kind, so its group has few others. Texts instead of their numbers:
+    /// those may be another text's by the time the cells come back. A place's text is its channel for minutes, its sku for days.
+    fn cell_group(&self, kind: StateKind, key: &CellKey, campaign: &str, place: &str) -> u64 {
         let bucket = if kind == StateKind::MinuteCell { key.bucket / MINUTES_A_GROUP } else { key.bucket };
-        self.customers.hash_cells((kind as u8, key.brand, bucket, key.region, campaign))
+        self.customers.hash_cells((kind as u8, key.brand, bucket, key.region, campaign, place))
+    }
+
+    /// The group of a cell in memory.
+    fn group_of_cell(&self, kind: StateKind, key: &CellKey) -> u64 {
+        let place = if kind == StateKind::MinuteCell { key.channel } else { key.sku };
+        self.cell_group(kind, key, self.symbols.text(key.campaign), self.symbols.text(place))
     }
 }
 
