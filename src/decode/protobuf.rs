@@ -213,11 +213,16 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub fn text(&mut self, field: Field) -> Result<Text<'a>, ProtobufError> {
+        self.str(field).map(Cow::Borrowed)
+    }
+
+    #[inline]
+    pub fn str(&mut self, field: Field) -> Result<&'a str, ProtobufError> {
         if field.wire_type != WireType::Delimited {
             return Err(ProtobufError::WireType(field.number));
         }
         let bytes = self.delimited()?;
-        std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| ProtobufError::Utf8(field.number))
+        std::str::from_utf8(bytes).map_err(|_| ProtobufError::Utf8(field.number))
     }
 
     pub fn message(&mut self, field: Field) -> Result<Reader<'a>, ProtobufError> {

@@ -76,6 +76,10 @@ impl Stored<'_> {
         RestoreError::Payload { kind: self.kind.name(), key: self.key_text(), source }
     }
 
+    fn bad(&self, payload::Fault(what): payload::Fault) -> RestoreError {
+        self.bad_value(what)
+    }
+
     pub(super) fn bad_value(&self, what: &'static str) -> RestoreError {
         RestoreError::Value { kind: self.kind.name(), key: self.key_text(), what }
     }
@@ -158,14 +162,13 @@ impl Engine {
         let mut reader = KeyReader(stored.key);
         let (brand, id) = reader.text().zip(reader.text()).ok_or_else(|| stored.bad_key())?;
         reader.end().ok_or_else(|| stored.bad_key())?;
-        let decoded = payload::decode_customer(id, stored.payload, &mut self.symbols).map_err(|source| stored.bad_payload(source))?;
-        let known = decoded.map_err(|what| stored.bad_value(what))?;
+        let known = payload::read_customer(id, stored.payload, &mut self.symbols).map_err(|fault| stored.bad(fault))?;
         let brand_id = self.brands.intern(brand);
         let slot = self.customers.find_or_insert(brand_id, id);
         if self.customers.get(slot).stored.is_some() {
             return Err(stored.twice());
         }
-        let link = known.via.map_or(Link::NONE, |via| self.graph.link(brand_id, &via.share_id, &via.sharer_id));
+        let link = known.via.map_or(Link::NONE, |(share, sharer)| self.graph.link(brand_id, share, sharer));
         let live = &mut self.live;
         self.customers.change(slot, |customer| {
             customer.link = link;
@@ -175,7 +178,8 @@ impl Engine {
             customer.last = known.last;
             customer.history = known.history;
             if let Ids::Few(ids) = &mut customer.ids {
-                ids.extend(known.inline_ids);
+                ids.reserve_exact(known.inline_ids.iter().len());
+                ids.extend(known.inline_ids.iter());
             }
             live.replace(&mut customer.stored, Some(stored.hash()));
         });
@@ -187,8 +191,7 @@ impl Engine {
         let (brand, id) = reader.text().zip(reader.text()).ok_or_else(|| stored.bad_key())?;
         let number = reader.number().filter(|number| *number < MOST_CHUNKS).ok_or_else(|| stored.bad_key())?;
         reader.end().ok_or_else(|| stored.bad_key())?;
-        let decoded = payload::decode_ids(stored.payload).map_err(|source| stored.bad_payload(source))?;
-        let ids = decoded.ok_or_else(|| stored.bad_value("remembered ids of unequal lengths, or too many"))?;
+        let ids = payload::read_ids(stored.payload).map_err(|fault| stored.bad(fault))?;
         let brand_id = self.brands.intern(brand);
         let slot = self.customers.find_or_insert(brand_id, id);
         let hash = stored.hash();
@@ -202,7 +205,7 @@ impl Engine {
 
     fn restore_cell(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
         let key = self.read_cell_key(stored).ok_or_else(|| stored.bad_key())?;
-        let sums = payload::decode_sums(stored.payload).map_err(|source| stored.bad_payload(source))?;
+        let sums = payload::read_sums(stored.payload).map_err(|fault| stored.bad(fault))?;
         let mut live = self.live;
         let is_new = self.cells_mut(stored.kind).restore(key, &sums, stored.hash(), &mut live);
         self.live = live;

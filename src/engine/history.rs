@@ -197,7 +197,12 @@ impl History {
         let length = HEAD + packed.bytes().len();
         if length > old_length {
             const ZEROS: [u8; 256] = [0; 256];
-            self.0.insert_from_slice(offset, ZEROS.get(..length - old_length).unwrap_or_default());
+            let more = length - old_length;
+            if self.0.len() + more > self.0.capacity() {
+                // For one more day of the shortest kind, and no more.
+                self.0.reserve_exact(more + HEAD + 4);
+            }
+            self.0.insert_from_slice(offset, ZEROS.get(..more).unwrap_or_default());
         } else {
             self.0.drain(offset..offset + old_length - length);
         }

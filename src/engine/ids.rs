@@ -14,6 +14,8 @@ const MS_PER_MINUTE: i64 = 60_000;
 
 /// Ids kept with the customer; one more, and they move into chunks.
 pub(super) const MOST_INLINE: usize = 32;
+/// For so many more ids room is made at least.
+const LEAST_GROWTH: usize = 2;
 /// Ids in a full chunk.
 pub(super) const CHUNK: usize = 512;
 /// Chunks a customer may have, so that a place in them fits 32 bits.
@@ -104,6 +106,10 @@ impl Ids {
         }
         match self {
             Ids::Few(ids) if ids.len() < MOST_INLINE => {
+                if ids.len() == ids.capacity() {
+                    // Most customers have few: room for twice as many would be the most of what they take.
+                    ids.reserve_exact(LEAST_GROWTH.max(ids.len() / 4));
+                }
                 ids.push(id);
                 Seen::Never { dirtied_chunk: None }
             }

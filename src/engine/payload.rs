@@ -1,16 +1,27 @@
 //! Payloads of state rows: from the state to protobuf and back.
 //!
-//! What comes back is judged like any input: a payload that no cut can have written is an error, never a panic.
+//! What comes back is judged like any input: a payload that no cut can have written is an error, never a panic. It is read field by field, borrowing its
+//! text, because a takeover reads millions of payloads.
 
-use prost::Message;
+use smallvec::SmallVec;
 
 use super::customer::{Customer, LastTimes, Names, Place};
 use super::history::History;
 use super::ids::{CHUNK, RememberedId};
 use super::symbols::Symbols;
 use super::wire::Writer;
+use crate::decode::protobuf::{ProtobufError, Reader};
 use crate::model::{Day, EventKind, Measure, Sums};
-use crate::pb;
+
+/// What is wrong with a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault(pub(super) &'static str);
+
+impl From<ProtobufError> for Fault {
+    fn from(_: ProtobufError) -> Self {
+        Fault("bytes that are no protobuf message of its kind")
+    }
+}
 
 /// The payload of a cell.
 pub(super) fn encode_sums(sums: &Sums, out: &mut Vec<u8>) {
@@ -18,8 +29,19 @@ pub(super) fn encode_sums(sums: &Sums, out: &mut Vec<u8>) {
 }
 
 /// A cell.
-pub(super) fn decode_sums(payload: &[u8]) -> Result<Sums, prost::DecodeError> {
-    Ok(sums_from_state(&pb::SumsState::decode(payload)?))
+pub(super) fn read_sums(payload: &[u8]) -> Result<Sums, Fault> {
+    sums_of(Reader::new(payload))
+}
+
+fn sums_of(mut state: Reader<'_>) -> Result<Sums, Fault> {
+    let mut sums = Sums::default();
+    while let Some(field) = state.field()? {
+        match (field.number as usize).checked_sub(1).and_then(|place| MEASURES.get(place)) {
+            Some(measure) => sums.set(*measure, state.integer(field)?),
+            None => state.skip(field)?,
+        }
+    }
+    Ok(sums)
 }
 
 /// The payload of a chunk.
@@ -27,9 +49,49 @@ pub(super) fn encode_ids(ids: &[RememberedId], out: &mut Vec<u8>) {
     write_ids(&mut Writer(out), ids);
 }
 
-/// A chunk; `None` where the arrays do not fit together.
-pub(super) fn decode_ids(payload: &[u8]) -> Result<Option<Vec<RememberedId>>, prost::DecodeError> {
-    Ok(ids_from_state(&pb::RememberedIdsState::decode(payload)?).filter(|ids| ids.len() <= CHUNK))
+/// A chunk.
+pub(super) fn read_ids(payload: &[u8]) -> Result<Vec<RememberedId>, Fault> {
+    let ids = StoredIds::of(Reader::new(payload))?.iter();
+    if ids.len() > CHUNK { Err(Fault("too many remembered ids")) } else { Ok(ids.collect()) }
+}
+
+/// Remembered ids as they lie in a payload: three arrays of one length.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StoredIds<'a> {
+    hashes: &'a [[u8; 8]],
+    minutes: &'a [[u8; 4]],
+    contents: &'a [[u8; 4]],
+}
+
+impl<'a> StoredIds<'a> {
+    fn of(mut state: Reader<'a>) -> Result<Self, Fault> {
+        let mut ids = StoredIds::default();
+        while let Some(field) = state.field()? {
+            match field.number {
+                1 => ids.hashes = whole_chunks(state.message(field)?)?,
+                2 => ids.minutes = whole_chunks(state.message(field)?)?,
+                3 => ids.contents = whole_chunks(state.message(field)?)?,
+                _ => state.skip(field)?,
+            }
+        }
+        if [ids.minutes.len(), ids.contents.len()] != [ids.hashes.len(); 2] {
+            return Err(Fault("remembered ids of unequal lengths"));
+        }
+        Ok(ids)
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = RememberedId> + use<'a> {
+        self.hashes.iter().zip(self.minutes).zip(self.contents).map(|((hash, minute), content)| RememberedId {
+            hash: u64::from_le_bytes(*hash),
+            minute: u32::from_le_bytes(*minute),
+            content: u32::from_le_bytes(*content),
+        })
+    }
+}
+
+fn whole_chunks<const N: usize>(list: Reader<'_>) -> Result<&[[u8; N]], Fault> {
+    let (chunks, rest) = list.rest().as_chunks();
+    if rest.is_empty() { Ok(chunks) } else { Err(Fault("remembered ids that are cut short")) }
 }
 
 /// The payload of a customer; `via` is the first event's: share and sharer.
@@ -102,115 +164,124 @@ fn write_sums(state: &mut Writer<'_>, sums: &Sums) {
 }
 
 /// What a customer's payload says.
-pub(super) struct StoredCustomer {
+pub(super) struct StoredCustomer<'a> {
     pub(super) names: Names,
     pub(super) first: Place,
     pub(super) last: LastTimes,
     pub(super) history: History,
-    pub(super) inline_ids: Vec<RememberedId>,
+    pub(super) inline_ids: StoredIds<'a>,
     /// Of the first event: share and sharer.
-    pub(super) via: Option<pb::Via>,
+    pub(super) via: Option<(&'a str, &'a str)>,
     pub(super) appeared_ms: i64,
 }
 
-/// A customer; the text says what is impossible in it.
-pub(super) fn decode_customer(
-    id: &str,
-    payload: &[u8],
-    symbols: &mut Symbols,
-) -> Result<Result<StoredCustomer, &'static str>, prost::DecodeError> {
-    let state = pb::CustomerState::decode(payload)?;
-    Ok(read_customer(id, state, symbols))
-}
-
-fn read_customer(id: &str, state: pb::CustomerState, symbols: &mut Symbols) -> Result<StoredCustomer, &'static str> {
-    let (names, first) = match &state.first {
-        None => (Names::new(id, ""), Place::NONE),
-        Some(first) => read_first(id, first, symbols)?,
+/// A customer.
+pub(super) fn read_customer<'a>(id: &str, payload: &'a [u8], symbols: &mut Symbols) -> Result<StoredCustomer<'a>, Fault> {
+    let (mut first, mut days, mut months, mut before) = (None, Days::default(), Days::default(), None);
+    let (mut last, mut inline_ids, mut appeared_ms) = (LastTimes::default(), StoredIds::default(), 0);
+    let mut state = Reader::new(payload);
+    while let Some(field) = state.field()? {
+        match field.number {
+            1 => first = Some(FirstEvent::of(state.message(field)?)?),
+            2 => last.event_ms = state.integer(field)? as i64,
+            3 => last.scan_ms = state.integer(field)? as i64,
+            4 => last.purchase_ms = state.integer(field)? as i64,
+            5 => last.share_ms = state.integer(field)? as i64,
+            6 => before = Some((0, sums_of(state.message(field)?)?)),
+            7 => read_day(state.message(field)?, &mut days)?,
+            8 => inline_ids = StoredIds::of(state.message(field)?)?,
+            9 => read_day(state.message(field)?, &mut months)?,
+            10 => appeared_ms = state.integer(field)? as i64,
+            _ => state.skip(field)?,
+        }
+    }
+    let (names, place, via) = match first {
+        None => (Names::new(id, ""), Place::NONE, None),
+        Some(known) => (Names::new(id, known.event_id), known.place(symbols)?, known.via),
     };
-    let days = read_days(&state.days)?;
-    let before = state.before.as_ref().map(|sums| (0, sums_from_state(sums)));
-    let folded = before.into_iter().chain(read_days(&state.months)?);
-    let inline_ids = ids_from_state(&state.ids.unwrap_or_default()).ok_or("remembered ids of unequal lengths")?;
-    let last = LastTimes {
-        event_ms: state.last_event_ms,
-        scan_ms: state.last_scan_ms,
-        purchase_ms: state.last_purchase_ms,
-        share_ms: state.last_share_ms,
-    };
-    let history = History::restore(folded, days.into_iter());
-    let via = state.first.and_then(|known| known.via);
-    Ok(StoredCustomer { names, first, last, history, inline_ids, via, appeared_ms: state.appeared_ms })
+    let history = History::restore(before.into_iter().chain(months), days.into_iter());
+    Ok(StoredCustomer { names, first: place, last, history, inline_ids, via, appeared_ms })
 }
 
-fn read_days(states: &[pb::DayState]) -> Result<Vec<(Day, Sums)>, &'static str> {
-    let mut days = Vec::with_capacity(states.len());
-    for state in states {
-        let day = Day::try_from(state.day).map_err(|_| "a day out of range")?;
-        days.push((day, sums_from_state(state.sums.as_ref().unwrap_or(&pb::SumsState::default()))));
+/// Days or months with their sums, ascending. Most customers have one.
+type Days = SmallVec<[(Day, Sums); 2]>;
+
+fn read_day(mut state: Reader<'_>, days: &mut Days) -> Result<(), Fault> {
+    let (mut day, mut sums) = (0, Sums::default());
+    while let Some(field) = state.field()? {
+        match field.number {
+            1 => day = Day::try_from(state.integer(field)?).map_err(|_| Fault("a day out of range"))?,
+            2 => sums = sums_of(state.message(field)?)?,
+            _ => state.skip(field)?,
+        }
     }
-    if !days.is_sorted_by(|(earlier, _), (later, _)| earlier < later) {
-        return Err("days that do not ascend");
+    if days.last().is_some_and(|(before, _)| *before >= day) {
+        return Err(Fault("days that do not ascend"));
     }
-    Ok(days)
+    days.push((day, sums));
+    Ok(())
 }
 
-fn read_first(id: &str, first: &pb::FirstEventState, symbols: &mut Symbols) -> Result<(Names, Place), &'static str> {
-    let kind = EventKind::ALL.into_iter().find(|kind| *kind as u32 == first.kind).ok_or("an unknown kind of first event")?;
-    if first.time_ms <= 0 {
-        return Err("a first event without a time");
-    }
-    let place = Place {
-        time_ms: first.time_ms,
-        campaign: symbols.intern(&first.campaign),
-        sku: symbols.intern(&first.sku),
-        channel: symbols.intern(&first.channel),
-        region: first.region,
-        kind,
-    };
-    Ok((Names::new(id, &first.event_id), place))
+/// A `FirstEventState`.
+#[derive(Default)]
+struct FirstEvent<'a> {
+    time_ms: i64,
+    event_id: &'a str,
+    kind: u64,
+    via: Option<(&'a str, &'a str)>,
+    campaign: &'a str,
+    sku: &'a str,
+    channel: &'a str,
+    region: u32,
 }
 
-fn ids_from_state(state: &pb::RememberedIdsState) -> Option<Vec<RememberedId>> {
-    if state.minutes.len() != state.hashes.len() || state.contents.len() != state.hashes.len() {
-        return None;
+impl<'a> FirstEvent<'a> {
+    fn of(mut state: Reader<'a>) -> Result<Self, Fault> {
+        let mut first = FirstEvent::default();
+        while let Some(field) = state.field()? {
+            match field.number {
+                1 => first.time_ms = state.integer(field)? as i64,
+                2 => first.event_id = state.str(field)?,
+                3 => first.kind = state.integer(field)?,
+                4 => first.via = Some(read_via(state.message(field)?)?),
+                5 => first.campaign = state.str(field)?,
+                6 => first.sku = state.str(field)?,
+                7 => first.channel = state.str(field)?,
+                8 => first.region = state.integer(field)? as u32,
+                _ => state.skip(field)?,
+            }
+        }
+        Ok(first)
     }
-    let rest = state.minutes.iter().zip(&state.contents);
-    Some(
-        state
-            .hashes
-            .iter()
-            .zip(rest)
-            .map(|(hash, (minute, content))| RememberedId { hash: *hash, minute: *minute, content: *content })
-            .collect(),
-    )
+
+    fn place(&self, symbols: &mut Symbols) -> Result<Place, Fault> {
+        let kind = EventKind::ALL.into_iter().find(|kind| *kind as u64 == self.kind).ok_or(Fault("an unknown kind of first event"))?;
+        if self.time_ms <= 0 {
+            return Err(Fault("a first event without a time"));
+        }
+        let [campaign, sku, channel] = [self.campaign, self.sku, self.channel].map(|text| symbols.intern(text));
+        Ok(Place { time_ms: self.time_ms, campaign, sku, channel, region: self.region, kind })
+    }
 }
 
-fn sums_from_state(state: &pb::SumsState) -> Sums {
-    let mut sums = Sums::default();
-    for (measure, amount) in [
-        (Measure::Scans, state.scans),
-        (Measure::Verifies, state.verifies),
-        (Measure::Draws, state.draws),
-        (Measure::Joins, state.joins),
-        (Measure::Visits, state.visits),
-        (Measure::Shares, state.shares),
-        (Measure::Orders, state.orders),
-        (Measure::Refunds, state.refunds),
-        (Measure::Paid, state.paid),
-        (Measure::Refunded, state.refunded),
-        (Measure::NewCustomers, state.new_customers),
-        (Measure::ReferredCustomers, state.referred_customers),
-        (Measure::Active, state.active),
-    ] {
-        sums.set(measure, amount);
+fn read_via(mut via: Reader<'_>) -> Result<(&str, &str), Fault> {
+    let (mut share, mut sharer) = ("", "");
+    while let Some(field) = via.field()? {
+        match field.number {
+            1 => share = via.str(field)?,
+            2 => sharer = via.str(field)?,
+            _ => via.skip(field)?,
+        }
     }
-    sums
+    Ok((share, sharer))
 }
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
+    use crate::pb;
 
     #[test]
     fn every_measure_survives_a_payload() {
@@ -220,13 +291,13 @@ mod tests {
         }
         let mut payload = Vec::new();
         encode_sums(&sums, &mut payload);
-        assert_eq!(decode_sums(&payload), Ok(sums));
+        assert_eq!(read_sums(&payload), Ok(sums));
     }
 
     #[test]
     fn impossible_customers_are_refused() {
         let mut symbols = Symbols::new();
-        let mut judge = |state: pb::CustomerState| decode_customer("c", &state.encode_to_vec(), &mut symbols).expect("protobuf").err();
+        let mut judge = |state: pb::CustomerState| read_customer("c", &state.encode_to_vec(), &mut symbols).err();
         let day = |day| pb::DayState { day, sums: None };
         let first = pb::FirstEventState { time_ms: 5, kind: 1, ..Default::default() };
         assert_eq!(judge(pb::CustomerState { first: Some(first.clone()), ..Default::default() }), None);
@@ -237,5 +308,52 @@ mod tests {
         assert!(judge(pb::CustomerState { days: vec![day(2), day(2)], ..Default::default() }).is_some());
         let ids = pb::RememberedIdsState { hashes: vec![1], minutes: vec![1], contents: Vec::new() };
         assert!(judge(pb::CustomerState { ids: Some(ids), ..Default::default() }).is_some());
+    }
+    #[test]
+    fn a_customer_is_read_as_the_generated_types_write_it() {
+        let sums = pb::SumsState { scans: 3, refunded: 1 << 40, active: 2, ..Default::default() };
+        let day = |day| pb::DayState { day, sums: Some(sums) };
+        let via = pb::Via { share_id: "s".to_owned(), sharer_id: "李".to_owned() };
+        let state = pb::CustomerState {
+            first: Some(pb::FirstEventState {
+                time_ms: 9,
+                event_id: "e".to_owned(),
+                kind: 2,
+                via: Some(via),
+                campaign: "c".to_owned(),
+                sku: "k".to_owned(),
+                channel: "w".to_owned(),
+                region: 110_101,
+            }),
+            last_event_ms: 5,
+            last_scan_ms: 4,
+            last_purchase_ms: 3,
+            last_share_ms: 2,
+            before: Some(sums),
+            days: vec![day(7), day(9)],
+            ids: Some(pb::RememberedIdsState { hashes: vec![u64::MAX, 2], minutes: vec![3, 4], contents: vec![5, u32::MAX] }),
+            months: vec![day(600)],
+            appeared_ms: 1,
+        };
+        let mut symbols = Symbols::new();
+        let payload = state.encode_to_vec();
+        let read = read_customer("c", &payload, &mut symbols).expect("a customer");
+        assert_eq!((read.names.id(), read.names.first_event_id(), read.via), ("c", "e", Some(("s", "李"))));
+        let place = &read.first;
+        assert_eq!((place.time_ms, place.kind, place.region), (9, EventKind::Share, 110_101));
+        assert_eq!([place.campaign, place.sku, place.channel].map(|symbol| symbols.text(symbol)), ["c", "k", "w"]);
+        assert_eq!(read.last, LastTimes { event_ms: 5, scan_ms: 4, purchase_ms: 3, share_ms: 2 });
+        assert_eq!(read.appeared_ms, 1);
+        let known = read_sums(&sums.encode_to_vec()).expect("sums");
+        assert_eq!((known.get(Measure::Scans), known.get(Measure::Refunded), known.get(Measure::Active)), (3, 1 << 40, 2));
+        assert_eq!(read.history.days().collect::<Vec<_>>(), [(7, known), (9, known)]);
+        assert_eq!(read.history.folded().collect::<Vec<_>>(), [(0, known), (600, known)]);
+        let ids: Vec<RememberedId> = read.inline_ids.iter().collect();
+        let id = |hash, minute, content| RememberedId { hash, minute, content };
+        assert_eq!(ids, [id(u64::MAX, 3, 5), id(2, 4, u32::MAX)]);
+        for length in 0..payload.len() {
+            // Cut short it may still be a message, of fewer fields: what matters is that nothing panics.
+            _ = read_customer("c", payload.get(..length).expect("a prefix"), &mut symbols);
+        }
     }
 }

@@ -61,7 +61,7 @@ impl StoredCell {
     /// [`Unplaceable`].
     pub fn read(kind: u8, key: &[u8], payload: &[u8]) -> Result<StoredCell, Unplaceable> {
         let unplaceable = || Unplaceable { kind, key: key.to_vec() };
-        let sums = super::payload::decode_sums(payload).map_err(|_| unplaceable())?;
+        let sums = super::payload::read_sums(payload).map_err(|_| unplaceable())?;
         let cell = StoredCell { kind: StateKind::from_number(kind).ok_or_else(unplaceable)?, key: key.to_vec(), sums };
         cell.place().ok_or_else(unplaceable)?;
         Ok(cell)
