@@ -81,11 +81,12 @@ async fn newest(client: &Client, tasks: &[TaskName]) -> Result<BTreeMap<TaskName
     Ok(generations)
 }
 
-/// One SELECT is one consistent snapshot. Tried once: a copy of unknown outcome may land later.
+/// One SELECT is one consistent snapshot. Tried once: a copy of unknown outcome may land later. FINAL gives every key once, so that there is nothing to
+/// replace while it is put in.
 async fn copy(server: &Server, task: &TaskName, from: u64, to: u64) -> Result<(), String> {
     let began = Instant::now();
     let query = format!(
-        "INSERT INTO {TABLE} ({columns}) SELECT task, {to}, kind, key, sequence, payload, 0 FROM {TABLE} FINAL WHERE task = {task} AND generation = {from} AND kind != {KIND_MARK}",
+        "INSERT INTO {TABLE} ({columns}) SETTINGS optimize_on_insert = 0 SELECT task, {to}, kind, key, sequence, payload, 0 FROM {TABLE} FINAL WHERE task = {task} AND generation = {from} AND kind != {KIND_MARK}",
         columns = STATE_COLUMNS.join(", "),
         task = literal(task),
     );
@@ -131,12 +132,13 @@ async fn load(
     after: Option<&(u8, Vec<u8>)>,
 ) -> Result<(Vec<u8>, bool), clickhouse::error::Error> {
     let began = Instant::now();
+    // More threads read more than the piece, for twice the processor's time: what they would save waits for rows to be taken back anyway.
     // A comparison of pairs would find no use for the index, and read all rows for each piece.
     let behind =
         after.map_or_else(String::new, |(kind, key)| format!(" AND kind >= {kind} AND (kind > {kind} OR key > unhex('{}'))", hex(key)));
     let most_rows = ROWS_A_PIECE.min(server.restore_piece_bytes / BYTES_A_ROW);
     let query = format!(
-        "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK}{behind} ORDER BY kind, key LIMIT {most_rows}",
+        "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK}{behind} ORDER BY kind, key LIMIT {most_rows} SETTINGS max_threads = 1",
         StoredRows::COLUMNS,
         literal(task)
     );
