@@ -30,11 +30,38 @@ impl LastTimes {
     }
 }
 
+/// [`LastTimes`] as customers keep them: six bytes each, enough for times up to [`KeptTimes::MOST_MS`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct KeptTimes {
+    low: [u32; 4],
+    high: [u16; 4],
+}
+
+impl KeptTimes {
+    /// Events after 2106 are refused; this is in the year 10889.
+    pub(super) const MOST_MS: i64 = (1 << 48) - 1;
+
+    /// Times outside of 0 to [`KeptTimes::MOST_MS`] become the nearest in it.
+    pub(super) fn of(times: &LastTimes) -> Self {
+        let times = [times.event_ms, times.scan_ms, times.purchase_ms, times.share_ms].map(|time_ms| time_ms.clamp(0, Self::MOST_MS));
+        KeptTimes { low: times.map(|time_ms| time_ms as u32), high: times.map(|time_ms| (time_ms >> 32) as u16) }
+    }
+
+    pub(super) fn read(&self) -> LastTimes {
+        let mut times = [0; 4];
+        for (time_ms, (low, high)) in times.iter_mut().zip(self.low.iter().zip(&self.high)) {
+            *time_ms = i64::from(*high) << 32 | i64::from(*low);
+        }
+        let [event_ms, scan_ms, purchase_ms, share_ms] = times;
+        LastTimes { event_ms, scan_ms, purchase_ms, share_ms }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Customer {
     pub(super) names: Names,
     pub(super) first: Place,
-    pub(super) last: LastTimes,
+    pub(super) last: KeptTimes,
     pub(super) history: History,
     pub(super) ids: Ids,
     /// Earliest event by somebody else through a share of this customer, Unix milliseconds; 0 = none. Only ever falls: whatever was
@@ -70,7 +97,7 @@ impl Customer {
         Customer {
             names: Names::new(id, ""),
             first: Place::NONE,
-            last: LastTimes::default(),
+            last: KeptTimes::default(),
             history: History::default(),
             ids: Ids::default(),
             appeared_ms: 0,
@@ -172,26 +199,35 @@ impl Place {
     }
 }
 
-/// The texts of a customer in one allocation: its id, and its first event's id.
+/// The texts of a customer in one allocation: its id, and its first event's id. Before them a character whose number is the id's length: accepted
+/// texts have at most 128 bytes, and a length beside the allocation would take eight.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     texts: Box<str>,
-    /// Where the first one ends. Accepted texts have at most 128 bytes.
-    id_end: u16,
 }
 
 impl Names {
     pub(super) fn new(id: &str, first_event_id: &str) -> Self {
-        let id_end = u16::try_from(id.len()).unwrap_or(u16::MAX);
-        Names { texts: [id, first_event_id].concat().into_boxed_str(), id_end }
+        let length = u32::try_from(id.len()).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER);
+        let mut texts = String::with_capacity(length.len_utf8() + id.len() + first_event_id.len());
+        texts.push(length);
+        texts.push_str(id);
+        texts.push_str(first_event_id);
+        Names { texts: texts.into_boxed_str() }
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        let mut rest = self.texts.chars();
+        let length = rest.next().map_or(0, |length| length as usize);
+        rest.as_str().split_at_checked(length).unwrap_or_default()
     }
 
     pub(super) fn id(&self) -> &str {
-        self.texts.get(..usize::from(self.id_end)).unwrap_or_default()
+        self.parts().0
     }
 
     pub(super) fn first_event_id(&self) -> &str {
-        self.texts.get(usize::from(self.id_end)..).unwrap_or_default()
+        self.parts().1
     }
 }
 
@@ -204,10 +240,21 @@ mod tests {
         let names = Names::new("李", "event");
         assert_eq!((names.id(), names.first_event_id()), ("李", "event"));
         assert_eq!(Names::new("李", "").id(), "李");
+        let longest = "x".repeat(128);
+        let names = Names::new(&longest, &longest);
+        assert_eq!((names.id(), names.first_event_id()), (&*longest, &*longest));
+    }
+
+    #[test]
+    fn times_are_kept() {
+        let times = LastTimes { event_ms: KeptTimes::MOST_MS, scan_ms: 1, purchase_ms: 0, share_ms: 1 << 32 };
+        assert_eq!(KeptTimes::of(&times).read(), times);
+        let beyond = LastTimes { event_ms: i64::MAX, scan_ms: -1, ..times };
+        assert_eq!(KeptTimes::of(&beyond).read(), LastTimes { event_ms: KeptTimes::MOST_MS, scan_ms: 0, ..times });
     }
 
     #[test]
     fn a_customer_is_small() {
-        assert!(size_of::<Customer>() <= 176, "{}", size_of::<Customer>());
+        assert!(size_of::<Customer>() <= 160, "{}", size_of::<Customer>());
     }
 }

@@ -5,7 +5,7 @@
 use std::hash::BuildHasher;
 
 use super::brands::BrandId;
-use super::customer::{Customer, LastTimes, Names, Place};
+use super::customer::{Customer, KeptTimes, LastTimes, Names, Place};
 use super::graph::Link;
 use super::history::DayBefore;
 use super::ids::{RememberedId, Seen};
@@ -159,7 +159,9 @@ impl Customers {
     /// Adds a new event to its day and to the last times.
     pub(super) fn add(&mut self, slot: Slot, day: Day, amounts: &Sums, times: &LastTimes) -> DayBefore {
         let before = self.change(slot, |customer| {
-            customer.last.raise(times);
+            let mut last = customer.last.read();
+            last.raise(times);
+            customer.last = KeptTimes::of(&last);
             customer.history.add(day, amounts)
         });
         if before.is_newly_dirty {

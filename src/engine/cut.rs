@@ -3,7 +3,7 @@
 use super::Engine;
 use super::brands::Brands;
 use super::cells::{Cell, CellKey};
-use super::customer::Customer;
+use super::customer::{Customer, KeptTimes};
 use super::graph::Link;
 use super::ids::{Ids, MOST_CHUNKS};
 use super::kind::{KeyReader, KeyWriter, Live, StateKind, StateRows, row_hash};
@@ -175,7 +175,7 @@ impl Engine {
             customer.appeared_ms = known.appeared_ms;
             customer.names = known.names;
             customer.first = known.first;
-            customer.last = known.last;
+            customer.last = KeptTimes::of(&known.last);
             customer.history = known.history;
             if let Ids::Few(ids) = &mut customer.ids {
                 ids.reserve_exact(known.inline_ids.iter().len());

@@ -15,7 +15,7 @@ const MS_PER_MINUTE: i64 = 60_000;
 /// Ids kept with the customer; one more, and they move into chunks.
 pub(super) const MOST_INLINE: usize = 32;
 /// For so many more ids room is made at least.
-const LEAST_GROWTH: usize = 2;
+const LEAST_GROWTH: usize = 1;
 /// Ids in a full chunk.
 pub(super) const CHUNK: usize = 512;
 /// Chunks a customer may have, so that a place in them fits 32 bits.

@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::customer::{Customer, LastTimes, Names, Place};
+use super::customer::{Customer, KeptTimes, LastTimes, Names, Place};
 use super::history::History;
 use super::ids::{CHUNK, RememberedId};
 use super::symbols::Symbols;
@@ -100,7 +100,7 @@ pub(super) fn encode_customer(customer: &Customer, via: Option<(&str, &str)>, sy
     if customer.first.is_known() {
         state.message(1, |first| write_first(first, customer, via, symbols));
     }
-    let last = &customer.last;
+    let last = customer.last.read();
     state.signed(2, last.event_ms).signed(3, last.scan_ms).signed(4, last.purchase_ms).signed(5, last.share_ms);
     if let Some((_, before)) = customer.history.folded().find(|(month, _)| *month == 0) {
         state.message(6, |sums| write_sums(sums, &before));
@@ -183,10 +183,10 @@ pub(super) fn read_customer<'a>(id: &str, payload: &'a [u8], symbols: &mut Symbo
     while let Some(field) = state.field()? {
         match field.number {
             1 => first = Some(FirstEvent::of(state.message(field)?)?),
-            2 => last.event_ms = state.integer(field)? as i64,
-            3 => last.scan_ms = state.integer(field)? as i64,
-            4 => last.purchase_ms = state.integer(field)? as i64,
-            5 => last.share_ms = state.integer(field)? as i64,
+            2 => last.event_ms = read_time(state.integer(field)?)?,
+            3 => last.scan_ms = read_time(state.integer(field)?)?,
+            4 => last.purchase_ms = read_time(state.integer(field)?)?,
+            5 => last.share_ms = read_time(state.integer(field)?)?,
             6 => before = Some((0, sums_of(state.message(field)?)?)),
             7 => read_day(state.message(field)?, &mut days)?,
             8 => inline_ids = StoredIds::of(state.message(field)?)?,
@@ -201,6 +201,10 @@ pub(super) fn read_customer<'a>(id: &str, payload: &'a [u8], symbols: &mut Symbo
     };
     let history = History::restore(before.into_iter().chain(months), days.into_iter());
     Ok(StoredCustomer { names, first: place, last, history, inline_ids, via, appeared_ms })
+}
+
+fn read_time(number: u64) -> Result<i64, Fault> {
+    i64::try_from(number).ok().filter(|time_ms| *time_ms <= KeptTimes::MOST_MS).ok_or(Fault("a last time out of range"))
 }
 
 /// Days or months with their sums, ascending. Most customers have one.

@@ -44,15 +44,16 @@ impl Engine {
         for slot in std::mem::take(&mut self.customers.to_be_served) {
             self.customers.change(slot, |customer| customer.flags &= !Customer::TO_BE_SERVED);
             let customer = self.customers.get(slot);
+            let last = customer.last.read();
             let row = CustomerRow {
                 brand: self.brands.name(customer.brand),
                 customer_id: customer.names.id(),
                 first_event_ms: customer.first.time_ms,
                 first_event_id: customer.names.first_event_id(),
-                last_event_ms: customer.last.event_ms,
-                last_scan_ms: customer.last.scan_ms,
-                last_purchase_ms: customer.last.purchase_ms,
-                last_share_ms: customer.last.share_ms,
+                last_event_ms: last.event_ms,
+                last_scan_ms: last.scan_ms,
+                last_purchase_ms: last.purchase_ms,
+                last_share_ms: last.share_ms,
                 sums: customer.history.total(),
                 graph: self.graph_columns(customer, self.edge(slot).and_then(|edge| self.graph.names(edge))),
             };
