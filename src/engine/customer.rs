@@ -50,7 +50,7 @@ impl KeptTimes {
     pub(super) fn read(&self) -> LastTimes {
         let mut times = [0; 4];
         for (time_ms, (low, high)) in times.iter_mut().zip(self.low.iter().zip(&self.high)) {
-            *time_ms = i64::from(*high) << 32 | i64::from(*low);
+            *time_ms = (i64::from(*high) << 32) | i64::from(*low);
         }
         let [event_ms, scan_ms, purchase_ms, share_ms] = times;
         LastTimes { event_ms, scan_ms, purchase_ms, share_ms }

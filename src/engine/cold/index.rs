@@ -31,7 +31,7 @@ const _: () = assert!(size_of::<Entry>() == 14);
 
 impl Entry {
     fn group(self) -> ColdGroup {
-        ColdGroup { number: u64::from(self.number_high) << 32 | u64::from(self.number_low), hash: self.hash }
+        ColdGroup { number: (u64::from(self.number_high) << 32) | u64::from(self.number_low), hash: self.hash }
     }
 }
 
@@ -141,8 +141,7 @@ impl ColdIndex {
     }
 
     fn bucket_of(&self, hash: u32) -> usize {
-        // As many of the first bits as there are buckets.
-        (u64::from(hash) * self.buckets.len() as u64 >> 32) as usize
+        first_bits(hash, self.buckets.len())
     }
 
     /// Makes two buckets of each: the first of the two has the smaller hashes.
@@ -151,9 +150,9 @@ impl ColdIndex {
         let count = 2 * buckets.len();
         self.buckets.reserve_exact(count);
         for mut smaller in buckets {
-            let middle = self.buckets.len() as u64 + 1;
+            let middle = self.buckets.len() + 1;
             self.capacity -= smaller.capacity();
-            let mut larger = smaller.split_off(smaller.partition_point(|entry| u64::from(entry.hash) * (count as u64) >> 32 < middle));
+            let mut larger = smaller.split_off(smaller.partition_point(|entry| first_bits(entry.hash, count) < middle));
             smaller.shrink_to_fit();
             larger.shrink_to_fit();
             self.capacity += smaller.capacity() + larger.capacity();
@@ -161,6 +160,11 @@ impl ColdIndex {
         }
         self.due.bucket *= 2;
     }
+}
+
+/// As many of the first bits as number so many buckets, a power of two.
+fn first_bits(hash: u32, buckets: usize) -> usize {
+    ((u64::from(hash) * buckets as u64) >> 32) as usize
 }
 
 fn of_hash(bucket: &[Entry], hash: u32) -> impl Iterator<Item = Entry> {
