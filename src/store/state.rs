@@ -132,7 +132,7 @@ async fn load(
     after: Option<&(u8, Vec<u8>)>,
 ) -> Result<(Vec<u8>, bool), clickhouse::error::Error> {
     let began = Instant::now();
-    // More threads read more than the piece, for twice the processor's time: what they would save waits for rows to be taken back anyway.
+    // More threads read more than the piece, for twice the processor's time, and as a rule several tasks are loaded at once.
     // A comparison of pairs would find no use for the index, and read all rows for each piece.
     let behind =
         after.map_or_else(String::new, |(kind, key)| format!(" AND kind >= {kind} AND (kind > {kind} OR key > unhex('{}'))", hex(key)));
