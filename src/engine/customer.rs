@@ -131,6 +131,13 @@ pub(super) struct PlaceTexts<'a> {
     pub(super) channel: &'a str,
 }
 
+impl<'a> PlaceTexts<'a> {
+    /// Of a place or of a cell.
+    pub(super) fn of(campaign: Symbol, sku: Symbol, channel: Symbol, symbols: &'a Symbols) -> Self {
+        PlaceTexts { campaign: symbols.text(campaign), sku: symbols.text(sku), channel: symbols.text(channel) }
+    }
+}
+
 /// The dimensions of an event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dimensions<'a> {
@@ -174,10 +181,6 @@ impl Place {
     pub(super) fn has_dimensions(&self) -> bool {
         let is_named = [self.campaign, self.sku, self.channel].iter().any(|symbol| *symbol != Symbol::EMPTY);
         is_named || self.region != 0
-    }
-
-    pub(super) fn texts<'a>(&self, symbols: &'a Symbols) -> PlaceTexts<'a> {
-        PlaceTexts { campaign: symbols.text(self.campaign), sku: symbols.text(self.sku), channel: symbols.text(self.channel) }
     }
 
     /// Forgets the dimensions.

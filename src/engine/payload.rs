@@ -313,6 +313,7 @@ mod tests {
         let ids = pb::RememberedIdsState { hashes: vec![1], minutes: vec![1], contents: Vec::new() };
         assert!(judge(pb::CustomerState { ids: Some(ids), ..Default::default() }).is_some());
     }
+
     #[test]
     fn a_customer_is_read_as_the_generated_types_write_it() {
         let sums = pb::SumsState { scans: 3, refunded: 1 << 40, active: 2, ..Default::default() };

@@ -6,7 +6,7 @@
 use super::{ColdError, Evicted, GroupRows, Leaving, due_of, push_row};
 use crate::engine::Engine;
 use crate::engine::cells::Cells;
-use crate::engine::customer::Customer;
+use crate::engine::customer::{Customer, PlaceTexts};
 use crate::engine::cut::{RowBytes, write_cell_key};
 use crate::engine::kind::StateKind;
 use crate::engine::payload;
@@ -91,7 +91,7 @@ impl Engine {
         let mut row = RowBytes::default();
         let gone = cells.evict(
             most,
-            |key| self.group_of_cell(kind, key),
+            |key| self.cell_group(kind, key, PlaceTexts::of(key.campaign, key.sku, key.channel, &self.symbols)),
             |hash, cell| {
                 let number = *numbers.entry(hash).or_insert_with(|| {
                     groups.push(GroupRows { hash, bytes: Vec::new(), due_ms: i64::MAX });

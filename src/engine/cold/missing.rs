@@ -23,7 +23,7 @@ impl Engine {
         let Some(slot) = self.customers.find(brand, &event.customer_id) else { return };
         let known = self.customers.get(slot);
         if known.first.is_known() && known.is_first(event) {
-            self.missing_cells(brand, &known.first, known.first.texts(&self.symbols), out);
+            self.missing_first_cells(brand, &known.first, out);
         }
     }
 
@@ -39,14 +39,20 @@ impl Engine {
         let Some(slot) = self.customers.find(brand, &receiver.id).filter(|_| receiver.told_ms > 0) else { return };
         let known = self.customers.get(slot);
         if self.edge(slot).is_some() && receiver.told_ms <= known.first.time_ms && self.are_cells_kept(brand, known.first.time_ms) {
-            self.missing_cells(brand, &known.first, known.first.texts(&self.symbols), out);
+            self.missing_first_cells(brand, &known.first, out);
         }
     }
 
+    /// Those of a customer's first event.
+    fn missing_first_cells(&self, brand: BrandId, first: &Place, out: &mut Vec<ColdGroup>) {
+        let texts = PlaceTexts::of(first.campaign, first.sku, first.channel, &self.symbols);
+        self.missing_cells(brand, first, texts, out);
+    }
+
     fn missing_cells(&self, brand: BrandId, place: &Place, texts: PlaceTexts<'_>, out: &mut Vec<ColdGroup>) {
-        let minute_cell = self.cell_group(StateKind::MinuteCell, &place.minute_cell(brand), texts.campaign, texts.channel);
-        let day_cell = self.cell_group(StateKind::DayCell, &place.day_cell(brand, self.brands.zone(brand)), texts.campaign, texts.sku);
-        self.cold.find(minute_cell, out);
-        self.cold.find(day_cell, out);
+        let zone = self.brands.zone(brand);
+        for (kind, key) in [(StateKind::MinuteCell, place.minute_cell(brand)), (StateKind::DayCell, place.day_cell(brand, zone))] {
+            self.cold.find(self.cell_group(kind, &key, texts), out);
+        }
     }
 }

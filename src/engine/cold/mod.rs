@@ -17,7 +17,7 @@ use self::index::ColdIndex;
 use super::Engine;
 use super::brands::BrandId;
 use super::cells::CellKey;
-use super::customer::Customer;
+use super::customer::{Customer, PlaceTexts};
 use super::cut::RowBytes;
 use super::kind::{KeyReader, StateKind, row_hash};
 use super::slab::Slot;
@@ -236,17 +236,12 @@ impl Engine {
         std::iter::from_fn(|| self.cold.index.next_due()).take(most).collect()
     }
 
-    /// Which cells leave and come back together: one event needs one cell of each kind, so its group has few others. Texts instead of their numbers:
-    /// those may be another text's by the time the cells come back. A place's text is its channel for minutes, its sku for days.
-    fn cell_group(&self, kind: StateKind, key: &CellKey, campaign: &str, place: &str) -> u64 {
-        let bucket = if kind == StateKind::MinuteCell { key.bucket / MINUTES_A_GROUP } else { key.bucket };
-        self.customers.hash_cells((kind as u8, key.brand, bucket, key.region, campaign, place))
-    }
-
-    /// The group of a cell in memory.
-    fn group_of_cell(&self, kind: StateKind, key: &CellKey) -> u64 {
-        let place = if kind == StateKind::MinuteCell { key.channel } else { key.sku };
-        self.cell_group(kind, key, self.symbols.text(key.campaign), self.symbols.text(place))
+    /// Which cells leave and come back together: one event needs one cell of each kind, so its group has few others: of one channel for minutes, of one
+    /// sku for days. Texts instead of their numbers: those may be another text's by the time the cells come back.
+    fn cell_group(&self, kind: StateKind, key: &CellKey, texts: PlaceTexts<'_>) -> u64 {
+        let (bucket, text) =
+            if kind == StateKind::MinuteCell { (key.bucket / MINUTES_A_GROUP, texts.channel) } else { (key.bucket, texts.sku) };
+        self.customers.hash_cells((kind as u8, key.brand, bucket, key.region, texts.campaign, text))
     }
 }
 
