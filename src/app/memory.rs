@@ -8,6 +8,7 @@ use crate::config::{Config, LEAST_STATE_BYTES};
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryPlan {
     limit: usize,
+    headroom: usize,
     fixed: usize,
     state: usize,
 }
@@ -17,6 +18,7 @@ impl MemoryPlan {
     pub fn new(config: &Config) -> Self {
         MemoryPlan {
             limit: config.limits.memory_bytes,
+            headroom: config.limits.headroom_bytes(),
             fixed: config.limits.fixed_bytes(config.pipeline.workers),
             state: config.limits.state_bytes,
         }
@@ -26,11 +28,11 @@ impl MemoryPlan {
     /// free places, bytes.
     ///
     /// Queues count as full although they seldom are: memory that state has taken does not come back when an outage fills them. For the same
-    /// reason places that left free are no room for others. An eighth of all stays free for what comes between two looks, and a quarter of
+    /// reason places that left free are no room for others. The headroom stays free for what comes between two looks, and a quarter of
     /// the rest at least for state that has changed and cannot leave before it is cut. Whatever was seen so far, state that comes and goes costs
     /// half as much again in the allocator: a restore fills the memory before that shows.
     pub fn state_bytes(&self, resident: usize, allocated: usize, vacant: usize) -> usize {
-        let all = self.limit - self.limit / 8;
+        let all = self.limit.saturating_sub(self.headroom);
         let seen = state_of(all.saturating_sub(resident.saturating_sub(allocated)), vacant);
         let expected = state_of(all.saturating_sub(self.fixed), vacant) / 3 * 2;
         seen.min(expected).max(LEAST_STATE_BYTES).min(self.state)
@@ -55,7 +57,7 @@ mod tests {
     use super::*;
 
     const MIB: usize = 1 << 20;
-    const PLAN: MemoryPlan = MemoryPlan { limit: 1_024 * MIB, fixed: 352 * MIB, state: 4_096 * MIB };
+    const PLAN: MemoryPlan = MemoryPlan { limit: 1_024 * MIB, headroom: 128 * MIB, fixed: 352 * MIB, state: 4_096 * MIB };
 
     #[test]
     fn state_gets_what_full_queues_leave() {

@@ -268,6 +268,9 @@ pub struct Limits {
 const PROGRAM_BYTES: usize = 128 << 20;
 /// State in memory gets no less, bytes: with nothing in memory nothing goes on.
 pub const LEAST_STATE_BYTES: usize = 16 << 20;
+/// What comes and goes between two looks at memory, bytes: pieces of a restore, rows of an insert, what a client fetches. It does not shrink with
+/// the limit (40 to 50 MB were seen with 384 MiB).
+const LEAST_HEADROOM_BYTES: usize = 64 << 20;
 
 impl Limits {
     /// Memory of rows that are in ClickHouse that is kept for the next ones, bytes.
@@ -288,10 +291,15 @@ impl Limits {
         PROGRAM_BYTES.saturating_add(rows).saturating_add(of_a_worker.saturating_mul(workers))
     }
 
-    /// The least that `memory_bytes` has to be; an eighth of it stays free.
+    /// What of `memory_bytes` stays free, bytes: an eighth of it, and enough where it is small.
+    pub fn headroom_bytes(&self) -> usize {
+        (self.memory_bytes / 8).max(LEAST_HEADROOM_BYTES)
+    }
+
+    /// The least that `memory_bytes` has to be, with its headroom.
     pub(super) fn least_memory_bytes(&self, workers: usize) -> usize {
         let least = self.fixed_bytes(workers).saturating_add(2 * LEAST_STATE_BYTES);
-        least.saturating_add(least / 7 + 1)
+        least.saturating_add((least / 7 + 1).max(LEAST_HEADROOM_BYTES))
     }
 }
 
