@@ -5,7 +5,7 @@
 //! The small form runs with the other tests. A larger one, whose whole process stays within `limits.memory_bytes` with four times as much state:
 //!
 //! ```sh
-//! ONECODE_COLD_MEMORY_MIB=384 cargo test --release --workspace --test cold_state -- --nocapture
+//! ONECODE_COLD_MEMORY_MIB=1024 cargo test --release --workspace --test cold_state -- --nocapture
 //! ```
 //!
 //! `ONECODE_COLD_EVENTS` changes how many events either sends.
@@ -85,7 +85,8 @@ impl Form {
         let events = number("ONECODE_COLD_EVENTS")?.unwrap_or(memory_mib.map_or(SMALL_EVENTS, |mib| mib * EVENTS_PER_MIB));
         let mut limits = vec![("ONECODE_PIPELINE__CHECKPOINT_INTERVAL_MS", 2_000)];
         match memory_mib {
-            None => limits.push(("ONECODE_LIMITS__STATE_BYTES", STATE_BYTES)),
+            // So few rows wait that a task's state comes back in several pieces.
+            None => limits.extend([("ONECODE_LIMITS__STATE_BYTES", STATE_BYTES), ("ONECODE_LIMITS__BUFFERED_BYTES", STATE_BYTES)]),
             Some(mib) => limits.extend([
                 ("ONECODE_LIMITS__MEMORY_BYTES", mib * MIB),
                 ("ONECODE_LIMITS__BUFFERED_BYTES", mib * MIB / 16),

@@ -6,6 +6,7 @@
 pub mod admin;
 mod attempt;
 mod insert;
+mod load;
 mod native;
 mod spares;
 mod state;
@@ -24,6 +25,7 @@ use crate::worker::{StoreReply, StoreRequest};
 pub use admin::{Admin, AdminError, identifier, literal};
 use attempt::Server;
 use insert::{Chunk, answer, insert_chunks};
+use load::Loads;
 use spares::Spares;
 
 /// ClickHouse as the workers of a process share it.
@@ -32,6 +34,7 @@ pub struct Store {
     server: Arc<Server>,
     queues: BTreeMap<Table, UnboundedSender<Chunk>>,
     spares: Arc<Spares>,
+    loads: Arc<Loads>,
     runtime: Handle,
 }
 
@@ -48,7 +51,7 @@ impl Store {
                 (table, sender)
             })
             .collect();
-        Arc::new(Store { server, queues, spares, runtime })
+        Arc::new(Store { server, queues, spares, loads: Arc::default(), runtime })
     }
 
     /// A worker's own way to it, and where its answers come.
@@ -82,7 +85,8 @@ impl StoreClient {
                 }
             }
             other => {
-                self.store.runtime.spawn(state::serve(self.store.server.clone(), self.store.spares.clone(), other, self.replies.clone()));
+                let Store { server, spares, loads, runtime, .. } = &*self.store;
+                runtime.spawn(state::serve(server.clone(), spares.clone(), loads.clone(), other, self.replies.clone()));
             }
         }
     }

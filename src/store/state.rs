@@ -1,4 +1,4 @@
-//! `task_state`: generations, copies, atomic writes, loads and drops.
+//! `task_state`: generations, copies, atomic writes and drops; loads are in `load.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,18 +10,19 @@ use clickhouse::Client;
 use super::admin::literal;
 use super::attempt::{Attempts, Server};
 use super::insert::{answer, other_columns};
+use super::load::Loads;
 use super::native::{self, Layout};
 use super::spares::Spares;
 use crate::model::TaskName;
 use crate::rows::RowBuffer;
-use crate::task::{KIND_MARK, STATE_COLUMNS, StoredRows};
+use crate::task::{KIND_MARK, STATE_COLUMNS};
 use crate::telemetry::events;
 use crate::worker::{StoreReply, StoreRequest, StoredGeneration};
 
-const TABLE: &str = "task_state";
+pub(super) const TABLE: &str = "task_state";
 
 /// Carries out one request about the state, and answers.
-pub(super) async fn serve(server: Arc<Server>, spares: Arc<Spares>, request: StoreRequest, reply: Sender<StoreReply>) {
+pub(super) async fn serve(server: Arc<Server>, spares: Arc<Spares>, loads: Arc<Loads>, request: StoreRequest, reply: Sender<StoreReply>) {
     match request {
         StoreRequest::Newest { question, tasks } => {
             let outcome = until_done(&server, || newest(&server.client.0, &tasks)).await;
@@ -36,7 +37,7 @@ pub(super) async fn serve(server: Arc<Server>, spares: Arc<Spares>, request: Sto
             answer(&reply, outcome.map_or_else(refused, |()| StoreReply::Written { run, epoch }));
         }
         StoreRequest::Load { run, task, generation, after } => {
-            let outcome = until_done(&server, || load(&server, &task, generation, after.as_ref())).await;
+            let outcome = loads.piece(&server, (&task, run), generation, after.as_ref()).await;
             answer(&reply, outcome.map_or_else(refused, |(rows, has_more)| StoreReply::Loaded { run, rows, has_more }));
         }
         StoreRequest::Drop { task, generations } => drop_generations(&server, &task, &generations).await,
@@ -49,7 +50,7 @@ fn refused(error: String) -> StoreReply {
 }
 
 /// Repeats a query until it is answered; an error is something that an operator has to mend.
-async fn until_done<T, F: Future<Output = Result<T, clickhouse::error::Error>>>(
+pub(super) async fn until_done<T, F: Future<Output = Result<T, clickhouse::error::Error>>>(
     server: &Server,
     mut query: impl FnMut() -> F,
 ) -> Result<T, String> {
@@ -116,57 +117,6 @@ async fn write(server: &Server, spares: &Spares, rows: RowBuffer) -> Result<(), 
     spares.put(None, native::reclaim(parts));
     events::inserted(TABLE, count, began.elapsed());
     Ok(())
-}
-
-/// Most rows of one piece of a load.
-const ROWS_A_PIECE: usize = 200_000;
-/// State rows are larger than this as a rule: no more are asked for than fit into a piece.
-const BYTES_A_ROW: usize = 80;
-
-/// Reads the live rows behind `after`, by kind and key: whole rows of one piece, and whether there may be more. A piece ends when it is
-/// [`crate::config::Limits::restore_piece_bytes`] large.
-async fn load(
-    server: &Server,
-    task: &TaskName,
-    generation: u64,
-    after: Option<&(u8, Vec<u8>)>,
-) -> Result<(Vec<u8>, bool), clickhouse::error::Error> {
-    let began = Instant::now();
-    // More threads read more than the piece, for twice the processor's time, and as a rule several tasks are loaded at once.
-    // A comparison of pairs would find no use for the index, and read all rows for each piece.
-    let behind =
-        after.map_or_else(String::new, |(kind, key)| format!(" AND kind >= {kind} AND (kind > {kind} OR key > unhex('{}'))", hex(key)));
-    let most_rows = ROWS_A_PIECE.min(server.restore_piece_bytes / BYTES_A_ROW);
-    let query = format!(
-        "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK}{behind} ORDER BY kind, key LIMIT {most_rows} SETTINGS max_threads = 1",
-        StoredRows::COLUMNS,
-        literal(task)
-    );
-    let mut cursor = server.client.0.query_raw(&query).fetch_bytes("RowBinary")?;
-    let mut bytes = Vec::new();
-    let mut is_all = true;
-    while let Some(piece) = cursor.next().await? {
-        bytes.extend_from_slice(&piece);
-        if bytes.len() >= server.restore_piece_bytes && StoredRows::new(&bytes).read().is_some() {
-            is_all = false;
-            break;
-        }
-    }
-    let mut rows = StoredRows::new(&bytes);
-    let mut count = 0;
-    while rows.read().is_some() {
-        count += 1;
-    }
-    // A row that is cut short where everything was read is for the reader to refuse.
-    let has_more = count == most_rows || !is_all;
-    let whole = if has_more { bytes.len() - rows.unread() } else { bytes.len() };
-    bytes.truncate(whole);
-    tracing::debug!(%task, generation, rows = count, bytes = whole, has_more, elapsed = ?began.elapsed(), "state loaded");
-    Ok((bytes, has_more))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What stays is dropped by the next takeover.

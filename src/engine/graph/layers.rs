@@ -174,7 +174,7 @@ impl<const M: usize> Below<M> {
         if old == new {
             return change;
         }
-        let layers_before = self.0.len();
+        let bytes_before = self.bytes();
         let (mut olds, mut news) = (old.layers().peekable(), new.layers().peekable());
         let mut next = || {
             let (before, after) = (olds.peek().map(|(layer, _)| *layer), news.peek().map(|(layer, _)| *layer));
@@ -197,31 +197,35 @@ impl<const M: usize> Below<M> {
             change.newly_dirty += usize::from(to_be_served && !sum.is_dirty);
             sum.is_dirty |= to_be_served;
         }
-        change.new_bytes = (self.0.len() - layers_before) * size_of::<Sum<M>>();
+        change.new_bytes = self.bytes() - bytes_before;
         change
     }
 
     /// Makes the layers of what a child says wait to be served, counted or not.
     pub(super) fn touch(&mut self, said: &Said<M>) -> Change {
-        let layers_before = self.0.len();
+        let bytes_before = self.bytes();
         let mut change = Change::default();
         for (layer, _) in said.layers() {
             let sum = self.at(Layer { level: layer.level + 1, ..layer });
             change.newly_dirty += usize::from(!std::mem::replace(&mut sum.is_dirty, true));
         }
-        change.new_bytes = (self.0.len() - layers_before) * size_of::<Sum<M>>();
+        change.new_bytes = self.bytes() - bytes_before;
         change
     }
 
     /// Memory that the layers take.
     pub(super) fn bytes(&self) -> usize {
-        self.0.len() * size_of::<Sum<M>>()
+        self.0.capacity() * size_of::<Sum<M>>()
     }
 
     fn at(&mut self, layer: Layer) -> &mut Sum<M> {
         let place = match self.0.binary_search_by_key(&layer, |sum| sum.layer) {
             Ok(place) => place,
             Err(place) => {
+                // Most nodes have one layer, for which a vector that grows by itself makes room for four.
+                if self.0.len() == self.0.capacity() {
+                    self.0.reserve_exact(1 + self.0.len() / 8);
+                }
                 self.0.insert(place, Sum { layer, amounts: [0; M], is_dirty: false });
                 place
             }

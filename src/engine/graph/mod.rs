@@ -170,6 +170,8 @@ pub(super) struct Graph {
     dirty_layers: usize,
     /// Memory of all layers.
     layer_bytes: usize,
+    /// What shares hold beside their layers, bytes.
+    share_bytes: usize,
     /// Not so in tests of the tests.
     compares_versions: bool,
     /// Only in tests of the tests.
@@ -234,6 +236,6 @@ impl Graph {
             + self.inbound_referrals.allocated_bytes()
             + self.child_shares.allocated_bytes();
         let nodes = self.sharers.allocated_bytes() + self.shares.allocated_bytes();
-        pairs + nodes + self.layer_bytes + self.texts.allocated_bytes() + self.links.allocated_bytes()
+        pairs + nodes + self.layer_bytes + self.share_bytes + self.texts.allocated_bytes() + self.links.allocated_bytes()
     }
 }

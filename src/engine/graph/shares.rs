@@ -29,6 +29,9 @@ const TO_BE_SERVED: u8 = 1;
 const CASCADE_TO_BE_SERVED: u8 = 2;
 const TO_BE_CUT: u8 = 4;
 
+/// About what a child that waits takes, its event's id included.
+const PENDING_BYTES: usize = 64;
+
 /// A share's own event: of several the earliest by time and event id.
 #[derive(Debug)]
 pub(super) struct OwnShare {
@@ -89,6 +92,7 @@ impl Graph {
         self.links.set_node(share.link, Slot::MAX);
         self.known_shares -= usize::from(share.own.is_some());
         self.layer_bytes -= share.below.bytes();
+        self.share_bytes -= share.heap_bytes();
     }
 
     pub(super) fn mark_share_for_serving(&mut self, node: Slot) {
@@ -168,9 +172,10 @@ impl Graph {
     /// A child says something new to its parent. All its layers wait to be served, counted or not: a run that crashed may have
     /// counted them.
     pub(super) fn replace_child(&mut self, parent: Slot, child: Slot, event: Option<(i64, Box<str>)>, said: Said<CASCADE>) -> Change {
-        let Graph { shares, child_shares, levels, .. } = self;
+        let Graph { shares, child_shares, levels, share_bytes, .. } = self;
         let share = &mut shares[parent];
         child_shares.change(child, |pair| {
+            let bytes_before = share.heap_bytes();
             let before = &mut pair.value;
             if let Some((time_ms, event_id)) = before.event.take()
                 && !before.counts
@@ -183,6 +188,7 @@ impl Graph {
             let change = share.below.replace(old, new, *levels);
             let touched = share.below.touch(&before.said).and(share.below.touch(&said));
             share.wait_for(event.as_ref().filter(|_| !counts), child);
+            *share_bytes = *share_bytes + share.heap_bytes() - bytes_before;
             (before.event, before.said, before.counts) = (event, said, counts);
             change.and(touched)
         })
@@ -190,23 +196,27 @@ impl Graph {
 
     /// Takes back what a child had said.
     pub(super) fn restore_child(&mut self, parent: Slot, child: Slot, mut value: ChildShare) {
-        let Graph { shares, child_shares, levels, .. } = self;
+        let Graph { shares, child_shares, levels, share_bytes, .. } = self;
         let share = &mut shares[parent];
+        let bytes_before = share.heap_bytes();
         value.counts = share.counts(value.event.as_ref());
         if value.counts {
             self.layer_bytes += share.below.restore(&value.said, *levels).new_bytes;
         }
         share.wait_for(value.event.as_ref().filter(|_| !value.counts), child);
+        *share_bytes = *share_bytes + share.heap_bytes() - bytes_before;
         child_shares.change(child, |pair| pair.value = value);
     }
 
     /// The share's own event is another, earlier one: children that were waiting for it count from now on.
     pub(super) fn set_own_share(&mut self, node: Slot, own: OwnShare, to_be_served: bool) -> Change {
-        let Graph { shares, child_shares, levels, known_shares, .. } = self;
+        let Graph { shares, child_shares, levels, known_shares, share_bytes, .. } = self;
         let share = &mut shares[node];
+        let bytes_before = share.heap_bytes();
         let younger = share.pending.split_off(&(own.time_ms, own.event_id.clone(), Slot::MAX));
         *known_shares += usize::from(share.own.is_none());
         share.own = Some(Box::new(own));
+        *share_bytes = *share_bytes + share.heap_bytes() - bytes_before;
         let mut change = Change::default();
         for (_, _, child) in younger {
             child_shares.change(child, |pair| {
@@ -234,6 +244,12 @@ impl ShareNode {
             stored: None,
             flags: 0,
         }
+    }
+
+    /// Memory of what it holds, without its layers.
+    fn heap_bytes(&self) -> usize {
+        let own = self.own.as_ref().map_or(0, |own| size_of::<OwnShare>() + own.event_id.len());
+        own + self.pending.len() * PENDING_BYTES
     }
 
     /// Changes the numbers that a share holds.
