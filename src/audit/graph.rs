@@ -7,7 +7,7 @@
 //! first event may or may not count as brought by somebody. Their possible edges are kept, marked as left out, and the mark climbs along.
 
 use super::Scope;
-use super::events::{own_events, share_events};
+use super::events::{among, own_events, share_events};
 use super::tables::ORDER_OF_EVENTS;
 
 /// Everybody who was named as a sharer: `brand`, `customer_id`, `time` of the first such event, `left_out` if an event of conflicting
@@ -58,7 +58,17 @@ pub(super) fn referrals(scope: &Scope) -> String {
 }
 
 /// Edges of the forest, with those that conflicts make possible: `brand`, `child_id`, `parent_id`, `share_id`, `left_out`.
+///
+/// The server asks for them anew on every level that it climbs: out of the archive that was nearly all of an audit's time. So they come from the
+/// table when that has just been compared with the archive, row by row.
 fn edges(scope: &Scope) -> String {
+    if scope.referrals_are_right && scope.conflicts.is_empty() {
+        return format!(
+            "SELECT toString(referral.brand) AS brand, referral.child_id AS child_id, referral.parent_id AS parent_id, referral.share_id AS share_id, \
+             toUInt8(0) AS left_out FROM v_referrals AS referral WHERE referral.parent_id != ''{}",
+            among(scope, "referral")
+        );
+    }
     let certain = format!(
         "SELECT newcomer.brand AS brand, newcomer.customer_id AS child_id, newcomer.parent_id AS parent_id, newcomer.share_id AS share_id, \
          newcomer.left_out AS left_out FROM ({}) AS newcomer WHERE newcomer.is_brought OR (newcomer.left_out AND newcomer.parent_id != '')",
