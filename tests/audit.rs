@@ -375,6 +375,14 @@ async fn no_verdict_is_given_on_missing_tables_or_an_archive_that_expires() {
 }
 
 #[tokio::test]
+async fn too_little_memory_is_no_verdict_and_says_what_to_do() {
+    let database = Database::new("memory").await;
+    let options = AuditOptions { memory_bytes: 1 << 20, ..AuditOptions::default() };
+    let error = audit::audit(&database.config, &options, |_| {}).await.expect_err("1 MiB").to_string();
+    assert!(error.contains("too little memory") && error.contains("--memory-mib"), "{error}");
+}
+
+#[tokio::test]
 async fn differences_read_as_text() {
     let database = Database::new("texts").await;
     database.query("INSERT INTO {db}.customers SELECT * REPLACE (paid + 1 AS paid, scans + 2 AS scans, 9 AS version) FROM {db}.customers");

@@ -66,6 +66,18 @@ pub enum AdminError {
         /// Its beginning.
         statement: String,
     },
+    /// The query needs more memory than it may take, or than the server has.
+    #[error(
+        "ClickHouse at {url} has too little memory for a query: {reason} (statement: {statement}); let an audit take more with `--memory-mib`, up to what the server has, or audit one brand or some days"
+    )]
+    Memory {
+        /// Of the HTTP interface.
+        url: String,
+        /// The server's words.
+        reason: String,
+        /// Its beginning.
+        statement: String,
+    },
     /// The server refused the statement, or its answer was not understood.
     #[error("ClickHouse at {url} failed: {reason} (statement: {statement})")]
     Failed {
@@ -172,6 +184,9 @@ impl Admin {
             clickhouse::error::Error::TimedOut => AdminError::TimedOut { url, timeout: self.timeout, statement: quoted(statement) },
             _ if LOGIN_CODES.iter().any(|code| reason.contains(code)) => AdminError::Login { url, reason: first_line(&reason) },
             _ if reason.contains("(UNKNOWN_DATABASE)") => AdminError::NoDatabase { url, database: self.database.clone() },
+            _ if reason.contains("(MEMORY_LIMIT_EXCEEDED)") => {
+                AdminError::Memory { url, reason: first_line(&reason), statement: quoted(statement) }
+            }
             _ => AdminError::Failed { url, reason, statement: quoted(statement) },
         }
     }
