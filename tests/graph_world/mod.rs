@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use onecode::engine::{ColdCounts, ColdGroup, Engine, ForgetRule, Mechanisms, Settings};
+use onecode::engine::{ColdCounts, ColdGroup, Engine, ForgetRule, Mechanisms, Settings, StateKind};
 use onecode::model::{Calendar, Event, TimeZone, Version, owner};
 use onecode::rows::ServingRows;
 
@@ -107,6 +107,29 @@ impl Node {
             self.take_back(group);
         }
         assert_eq!(self.engine.cold(), ColdCounts::default());
+    }
+
+    /// Takes a checkpoint back: rows in any order and with room for all of them, or as the store gives them and with room for next to nothing.
+    fn restore(&mut self, stored: &Checkpoint) {
+        let Node { engine, cold, .. } = self;
+        let mut rows: Vec<_> = stored.rows.iter().collect();
+        let has_room = self.generation.is_multiple_of(2);
+        if has_room {
+            rows.reverse();
+        }
+        for (number, ((kind, key), payload)) in rows.into_iter().enumerate() {
+            engine.restore(*kind, key, payload).expect("a restorable row");
+            if !has_room && number % 8 == 0 {
+                evict_all(engine, cold);
+            }
+        }
+        if !has_room {
+            evict_all(engine, cold);
+            let stays = stored.rows.keys().filter(|(kind, _)| *kind == StateKind::ActiveDay as u8).count();
+            assert_eq!(engine.cold().keys + stays, stored.rows.len(), "whatever may leave memory did");
+        }
+        engine.raise_horizon(stored.horizon_ms);
+        engine.raise_reach(stored.reach_ms);
     }
 
     /// Nothing, a part or all of the state leaves memory after a checkpoint.
@@ -299,16 +322,16 @@ impl Cluster {
     fn crash(&mut self, index: usize, leaves_zombie: bool) {
         let stored = &self.checkpoints[index];
         let old = &self.nodes[index];
-        let engine = restored(stored, old.task, self.levels);
-        let node = Node {
+        let mut node = Node {
             task: old.task,
-            engine,
+            engine: Engine::new(settings(old.task, self.levels)),
             generation: old.generation + 1,
             sequence: 0,
             positions: stored.positions.clone(),
             cold: BTreeMap::new(),
             parts: 0,
         };
+        node.restore(stored);
         let old = std::mem::replace(&mut self.nodes[index], node);
         if leaves_zombie {
             self.zombies.push(old);
@@ -386,6 +409,14 @@ impl Cluster {
     }
 }
 
+fn evict_all(engine: &mut Engine, cold: &mut BTreeMap<ColdGroup, Vec<u8>>) {
+    let evicted = engine.evict(usize::MAX, |groups| {
+        cold.extend(groups.iter().map(|evicted| (evicted.group, evicted.rows.clone())));
+        true
+    });
+    evicted.expect("all are kept");
+}
+
 fn settings(task: u32, levels: u8) -> Settings {
     let zone = "+08:00".parse::<TimeZone>().expect("a zone");
     let forget = ForgetRule { slack_ms: 0, pass_step_ms: 1 };
@@ -396,16 +427,6 @@ fn settings(task: u32, levels: u8) -> Settings {
         levels,
         mechanisms: Mechanisms::default(),
     }
-}
-
-fn restored(stored: &Checkpoint, task: u32, levels: u8) -> Engine {
-    let mut engine = Engine::new(settings(task, levels));
-    for ((kind, key), payload) in stored.rows.iter().rev() {
-        engine.restore(*kind, key, payload).expect("a restorable row");
-    }
-    engine.raise_horizon(stored.horizon_ms);
-    engine.raise_reach(stored.reach_ms);
-    engine
 }
 
 fn apply_next(node: &mut Node, logs: &[Vec<Vec<Event<'static>>>], log: usize) -> bool {

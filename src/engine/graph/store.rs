@@ -160,7 +160,7 @@ impl Engine {
         let [brand, share, sharer, visitor] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
         let state: pb::InboundVisitState = decode(stored)?;
         let brand = self.brands.intern(brand);
-        let customer = self.customers.find_or_insert(brand, sharer);
+        let customer = self.owner_restored(brand, sharer);
         let link = self.graph.link(brand, share, sharer);
         let node = self.graph.share_of(link);
         let visitor = self.graph.texts.intern(visitor);
@@ -198,7 +198,7 @@ impl Engine {
         let levels = self.graph.levels;
         let (version, said) = read_inbound_referral(stored.payload, levels).ok_or_else(|| stored.bad_value("a subtree of no customer"))?;
         let brand = self.brands.intern(brand);
-        let customer = self.customers.find_or_insert(brand, sharer);
+        let customer = self.owner_restored(brand, sharer);
         let child = self.graph.texts.intern(child);
         let pair = self.graph.inbound_referrals.find_or_insert(customer, child.0);
         if self.graph.inbound_referrals.get(pair).stored.is_some() {
@@ -215,6 +215,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Shares leave memory with whoever made them, so that their maker has to be in it, if only by name: a customer's own row comes long before those
+    /// of its shares, and may have left again.
+    fn owner_restored(&mut self, brand: BrandId, sharer: &str) -> Slot {
+        self.customers.find_or_insert(brand, sharer)
+    }
+
     pub(in crate::engine) fn restore_share(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
         let [brand, sharer, share] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
         let state: pb::ShareState = decode(stored)?;
@@ -222,6 +228,7 @@ impl Engine {
             return Err(stored.bad_value("a share event without a time"));
         }
         let brand = self.brands.intern(brand);
+        self.owner_restored(brand, sharer);
         let link = self.graph.link(brand, share, sharer);
         let node = self.graph.share_of(link);
         if self.graph.shares[node].stored.is_some() {
@@ -238,6 +245,7 @@ impl Engine {
         let [brand, parent_share, parent_sharer, share, sharer] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
         let value = read_child_share(stored.payload, self.graph.levels).ok_or_else(|| stored.bad_value("a cascade of no share"))?;
         let brand = self.brands.intern(brand);
+        self.owner_restored(brand, parent_sharer);
         let parent = self.graph.link(brand, parent_share, parent_sharer);
         let child = self.graph.link(brand, share, sharer);
         let node = self.graph.share_of(parent);
