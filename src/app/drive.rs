@@ -16,6 +16,9 @@ use crate::telemetry::logs::RateLimit;
 use crate::telemetry::{LogStatus, TaskPhase, TaskStatus, WorkerHandle, WorkerMetrics, WorkerStatus, events};
 use crate::worker::{Boundary, Counters, Fatal, Io, LogView, Now, StoreReply, TaskView, Worker};
 
+/// While some of the state is not in memory a batch is taken in so many parts: each record may bring thousands of rows back, and only between two
+/// parts is anything done about that.
+const LOOKS_A_BATCH: usize = 10;
 /// How long one poll of the consumer waits for records.
 const POLL_MS: i32 = 10;
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
@@ -99,7 +102,8 @@ impl Drive {
         loop {
             // Nothing is waited for while there is state to take back.
             let wait_ms = if self.worker.is_taking_back() { 0 } else { POLL_MS };
-            let fetched = self.io.consumer.poll(&mut batch, wait_ms);
+            let most = if self.worker.has_cold_state() { self.batch_records.div_ceil(LOOKS_A_BATCH) } else { self.batch_records };
+            let fetched = self.io.consumer.poll(&mut batch, most, wait_ms);
             self.on_group_events(&mut state)?;
             self.apply(&mut state, &fetched)?;
             drop(fetched);

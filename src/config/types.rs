@@ -232,7 +232,7 @@ pub struct Limits {
     pub event_bytes: usize,
     /// Of subtrees and cascades.
     pub levels: u8,
-    /// Records that a worker takes and applies at once.
+    /// Records that a worker takes and applies at once; a tenth of them while some of the state is not in memory.
     pub batch_records: usize,
     /// What a worker's consumer prefetches.
     pub fetch_queue_bytes: usize,

@@ -164,13 +164,13 @@ impl Consumer {
         NativeError::check(unsafe { sys::rd_kafka_subscribe(self.client.handle, list.0) })
     }
 
-    /// Fetches up to `batch`'s capacity of records, waiting no longer than `timeout_ms`; runs the group's callbacks.
-    pub fn poll<'a>(&mut self, batch: &'a mut Batch, timeout_ms: i32) -> Fetched<'a> {
+    /// Fetches up to `most` records, and no more than `batch` has room for, waiting no longer than `timeout_ms`; runs the group's callbacks.
+    pub fn poll<'a>(&mut self, batch: &'a mut Batch, most: usize, timeout_ms: i32) -> Fetched<'a> {
         batch.clear();
-        // SAFETY: the array has room for as many pointers as we say; each of the first `count` is set, and owned by us until
+        let most = batch.messages.len().min(most.max(1));
+        // SAFETY: the array has room for at least as many pointers as we say; each of the first `count` is set, and owned by us until
         // `rd_kafka_message_destroy`; the batch keeps the client alive until then.
-        let count =
-            unsafe { sys::rd_kafka_consume_batch_queue(self.client.queue, timeout_ms, batch.messages.as_mut_ptr(), batch.messages.len()) };
+        let count = unsafe { sys::rd_kafka_consume_batch_queue(self.client.queue, timeout_ms, batch.messages.as_mut_ptr(), most) };
         batch.filled = usize::try_from(count).unwrap_or(0);
         Fetched { batch }
     }

@@ -26,6 +26,11 @@ impl Worker {
         self.state_limit = bytes.min(self.settings.state_bytes);
     }
 
+    /// Whether some of the state is not in memory: any record may bring much of it back.
+    pub fn has_cold_state(&self) -> bool {
+        self.engines().any(|engine| engine.cold().groups > 0)
+    }
+
     /// All state that is in memory: of tasks at work, under restoration, and kept in case that they come back.
     fn engines(&self) -> impl Iterator<Item = &Engine> {
         let at_work = self.slots.iter().filter_map(|slot| slot.phase.engine());
