@@ -1,5 +1,7 @@
 //! The world of a worker, over the real servers.
 
+use std::time::Duration;
+
 use rdkafka_sys::RDKafkaErrorCode;
 
 use super::dying::DiesAt;
@@ -45,7 +47,8 @@ impl Io for KafkaIo {
     }
 
     fn range(&mut self, tp: &TopicPartition) -> Result<LogRange, LogError> {
-        let (start, end) = self.consumer.range(tp, ASK_TIMEOUT_MS).map_err(|error| log_error(&error))?;
+        let timeout = Duration::from_millis(ASK_TIMEOUT_MS.unsigned_abs().into());
+        let (start, end) = self.producer.range(tp, timeout).map_err(|error| LogError::Unavailable(format!("{tp}: {error}")))?;
         Ok(LogRange { start, end })
     }
 

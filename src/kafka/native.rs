@@ -217,17 +217,6 @@ impl Consumer {
         Ok(list.entries())
     }
 
-    /// Asks the broker for the first offset and the end of a log.
-    pub fn range(&mut self, tp: &TopicPartition, timeout_ms: i32) -> Result<(Offset, Offset), NativeError> {
-        let topic = c_string(&tp.topic)?;
-        let (mut low, mut high) = (0, 0);
-        // SAFETY: handle and topic are valid, and the two numbers are written before the call returns.
-        NativeError::check(unsafe {
-            sys::rd_kafka_query_watermark_offsets(self.client.handle, topic.as_ptr(), tp.partition, &raw mut low, &raw mut high, timeout_ms)
-        })?;
-        Ok((low, high))
-    }
-
     /// The end of a log as the last fetch saw it; `None` before the first.
     pub fn last_seen_end(&self, tp: &TopicPartition) -> Option<Offset> {
         let topic = CString::new(&*tp.topic).ok()?;

@@ -12,6 +12,7 @@ use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::util::Timeout;
 
+use crate::model::{Offset, TopicPartition};
 use crate::task::{DeadLetter, EXCHANGE_HEADER, Record, dead_letter_headers};
 use crate::worker::{InFlight, RunId, Ticket};
 
@@ -170,6 +171,15 @@ impl ExchangeProducer {
         self.in_flight.messages = self.in_flight.messages.saturating_sub(acknowledged.messages);
         self.in_flight.bytes = self.in_flight.bytes.saturating_sub(acknowledged.bytes);
         std::mem::take(&mut outcomes.deliveries)
+    }
+
+    /// Asks the broker for the first offset and the end of a log, by this client's connection: a consumer's answers one request after the other, and so
+    /// none before a fetch has waited for records.
+    ///
+    /// # Errors
+    /// [`ProducerError`]: no answer within `timeout`, or none that says it.
+    pub fn range(&self, tp: &TopicPartition, timeout: Duration) -> Result<(Offset, Offset), ProducerError> {
+        Ok(self.producer.client().fetch_watermarks(&tp.topic, tp.partition, timeout)?)
     }
 
     /// What is not acknowledged yet.
