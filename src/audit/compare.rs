@@ -7,7 +7,7 @@ use super::report::{ColumnDifference, RowDifference, TableReport};
 use super::tables::AuditedTable;
 use super::{AuditError, Scope};
 use crate::migrate::schema;
-use crate::store::{Admin, literal};
+use crate::store::{Admin, AdminError, literal};
 
 #[derive(Row, Deserialize)]
 struct Totals {
@@ -25,8 +25,19 @@ struct Pair {
     seen: Vec<String>,
 }
 
-/// Compares one table: first by hashes, then, if something differs, the values of the first differences by key.
+/// Compares one table. What the server refuses for want of memory is asked once more of a single thread: each has its own hash tables and buffers of the
+/// disk, and together they may be most of what a query takes.
 pub(super) async fn compare(admin: &Admin, table: &AuditedTable, scope: &Scope, listed: usize) -> Result<TableReport, AuditError> {
+    match compare_by(admin, table, scope, listed).await {
+        Err(AuditError::ClickHouse(AdminError::Memory { .. })) => {
+            compare_by(&admin.clone().with_setting("max_threads", 1), table, scope, listed).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// First by hashes, then, if something differs, the values of the first differences by key.
+async fn compare_by(admin: &Admin, table: &AuditedTable, scope: &Scope, listed: usize) -> Result<TableReport, AuditError> {
     let keys = table.keys.join(", ");
     let paired = pairs(table, scope, "sipHash64", "");
     let totals: Totals =
