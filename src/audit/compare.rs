@@ -3,6 +3,7 @@
 use clickhouse::Row;
 use serde::Deserialize;
 
+use super::part::{Part, in_part};
 use super::report::{ColumnDifference, RowDifference, TableReport};
 use super::tables::AuditedTable;
 use super::{AuditError, Scope};
@@ -23,6 +24,39 @@ struct Pair {
     seen_rows: u64,
     expected: Vec<String>,
     seen: Vec<String>,
+}
+
+/// Compares one table in as many passes as it is asked for and can be recomputed in. What its own levels find wrong is climbed anew: a wrong level makes the
+/// next one expect what is wrong too.
+pub(super) async fn compare_in_passes(
+    admin: &Admin,
+    table: &AuditedTable,
+    scope: &Scope,
+    listed: usize,
+    passes: u64,
+) -> Result<TableReport, AuditError> {
+    let parts = if table.goes_in_parts(scope) { passes } else { 1 };
+    let mut report = TableReport { table: table.name, rows: 0, left_out: 0, differences: 0, listed: Vec::new() };
+    for number in 0..parts {
+        let part = (parts > 1).then_some(Part { number, of: parts });
+        let found = compare(admin, table, &Scope { part, ..scope.clone() }, listed).await?;
+        report.rows += found.rows;
+        report.left_out += found.left_out;
+        report.differences += found.differences;
+        report.listed.extend(found.listed);
+    }
+    if report.differences > 0 && table.goes_by_levels(scope) {
+        match compare(admin, table, &Scope { climbs: true, ..scope.clone() }, listed).await {
+            // Too large to be climbed whole: what its own levels say is a verdict, if not the exact values.
+            Err(AuditError::ClickHouse(AdminError::Memory { .. })) => {}
+            climbed => return climbed,
+        }
+    }
+    if parts > 1 {
+        report.listed.sort_by(|one, other| one.key().cmp(other.key()));
+        report.listed.truncate(listed);
+    }
+    Ok(report)
 }
 
 /// Compares one table. What the server refuses for want of memory is asked once more of a single thread: each has its own hash tables and buffers of the
@@ -101,6 +135,9 @@ fn range(table: &AuditedTable, scope: &Scope) -> String {
     if let Some((from, until)) = scope.days {
         let bucket = if table.keys.contains(&"minute") { "toDate(row.minute)" } else { "row.day" };
         conditions.push(format!("toUInt16({bucket}) >= {from} AND toUInt16({bucket}) < {until}"));
+    }
+    if let (Some(_), Some(owner)) = (scope.part, table.owner()) {
+        conditions.push(in_part(scope, "row.brand", &format!("row.{owner}")));
     }
     if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::part::in_part;
 use super::{Conflict, Scope};
 use crate::store::literal;
 
@@ -52,7 +53,19 @@ impl Conflicts {
 /// | `via_sharer`, `via_share` | through whom and what it came; '' if through nothing, or the customer's own |
 /// | `left_out` | 1 if its customer has conflicting events |
 pub(super) fn own_events(columns: &[&str], scope: &Scope) -> String {
-    [select(0, "scans", columns, scope), select(1, "purchases", columns, scope), share_events(columns, scope)].join(" UNION ALL ")
+    of_all_kinds(columns, scope, "")
+}
+
+/// Those of them whose customers are of this pass.
+pub(super) fn own_events_of_part(columns: &[&str], scope: &Scope) -> String {
+    of_all_kinds(columns, scope, &format!(" AND {}", in_part(scope, "archive.brand", "archive.customer_id")))
+}
+
+fn of_all_kinds(columns: &[&str], scope: &Scope, condition: &str) -> String {
+    let tables = ["scans", "purchases", "share_events"];
+    let kinds: Vec<String> =
+        tables.iter().enumerate().map(|(rank, table)| format!("{}{condition}", select(rank, table, columns, scope))).collect();
+    kinds.join(" UNION ALL ")
 }
 
 /// The share events among them, which also have `made_share`, the share's id, and `rewarded`.
@@ -92,8 +105,8 @@ fn field(column: &str, rank: usize, scope: &Scope) -> String {
     let money = |kind: &str| if is_purchase { format!("if(archive.kind = '{kind}', archive.amount, 0)") } else { "toInt64(0)".to_owned() };
     match column {
         "rank" => format!("toUInt8({rank})"),
-        "day" => day(scope),
-        "month" => format!("toStartOfMonth({})", day(scope)),
+        "day" => day(scope, "archive.brand", "archive.event_time"),
+        "month" => month(scope, "archive.brand", "archive.event_time"),
         "minute" => "toStartOfMinute(archive.event_time)".to_owned(),
         "province" => "archive.region - archive.region % 10000".to_owned(),
         "sku" if is_purchase => "''".to_owned(),
@@ -120,8 +133,13 @@ fn field(column: &str, rank: usize, scope: &Scope) -> String {
     }
 }
 
-/// Day of an event in its brand's calendar.
-fn day(scope: &Scope) -> String {
+/// First day of the month of a moment in its brand's calendar.
+pub(super) fn month(scope: &Scope, brand: &str, time: &str) -> String {
+    format!("toStartOfMonth({})", day(scope, brand, time))
+}
+
+/// Day of a moment in its brand's calendar.
+fn day(scope: &Scope, brand: &str, time: &str) -> String {
     const MS_PER_MINUTE: i64 = 60_000;
     let default_ms = i64::from(scope.calendar.default_zone().offset_minutes()) * MS_PER_MINUTE;
     let mut offset = default_ms.to_string();
@@ -130,7 +148,7 @@ fn day(scope: &Scope) -> String {
         let brands: Vec<String> = own.iter().map(|(brand, _)| literal(brand)).collect();
         let offsets: Vec<String> =
             own.iter().map(|(_, zone)| format!("toInt64({})", i64::from(zone.offset_minutes()) * MS_PER_MINUTE)).collect();
-        offset = format!("transform(toString(archive.brand), [{}], [{}], toInt64({default_ms}))", brands.join(", "), offsets.join(", "));
+        offset = format!("transform(toString({brand}), [{}], [{}], toInt64({default_ms}))", brands.join(", "), offsets.join(", "));
     }
-    format!("toDate(toUInt16(greatest(0, least(65535, intDiv(toUnixTimestamp64Milli(archive.event_time) + {offset}, 86400000)))))")
+    format!("toDate(toUInt16(greatest(0, least(65535, intDiv(toUnixTimestamp64Milli({time}) + {offset}, 86400000)))))")
 }

@@ -1,7 +1,7 @@
 //! The audit: every serving table recomputed from the archive, in ClickHouse's own SQL, and compared row by row with what readers see.
 //!
 //! Shares no code with the engine, so that one mistake cannot hide in both: the rules are written down a second time, in `tables`. Promises
-//! bounded memory (aggregations spill to the server's disk) and that it only reads (its verdict is left behind by [`verdicts`]). It is meant for a pipeline at rest: what is on its
+//! bounded memory (several passes over parts of the customers, `part.rs`; aggregations spill to the server's disk) and that it only reads (its verdict is left behind by [`verdicts`]). It is meant for a pipeline at rest: what is on its
 //! way from Kafka to a table shows as a difference. [`sample`] and [`log`] look at a pipeline that runs: at single customers by the archive, and at
 //! everything that is a customer's own by the input topics.
 //!
@@ -18,6 +18,7 @@ mod compare;
 mod events;
 mod graph;
 pub mod log;
+mod part;
 mod report;
 pub mod sample;
 mod tables;
@@ -35,6 +36,7 @@ use crate::migrate::{self, Difference};
 use crate::model::Calendar;
 use crate::store::{Admin, AdminError};
 use events::Conflicts;
+use part::Part;
 use tables::AuditedTable;
 
 /// More customers than this with conflicting events mean that something other than a crash went wrong.
@@ -60,16 +62,20 @@ pub struct AuditOptions {
     pub days: Option<(u16, u16)>,
     /// Memory that one query of the audit may take on the server, in bytes; what needs more goes to its disk.
     pub memory_bytes: u64,
+    /// How often the archive is read, each time for another part of the customers; none = as often as that memory needs.
+    pub passes: Option<u64>,
 }
 
 impl Default for AuditOptions {
     fn default() -> Self {
-        AuditOptions { tables: Vec::new(), listed_differences: 20, brand: None, days: None, memory_bytes: 4 << 30 }
+        AuditOptions { tables: Vec::new(), listed_differences: 20, brand: None, days: None, memory_bytes: 4 << 30, passes: None }
     }
 }
 
 /// Who brings whom.
 const REFERRALS: &str = "referrals";
+/// Who is below whom.
+const SUBTREES: &str = "customer_subtrees";
 
 /// The tables that are audited, in their order.
 pub fn table_names() -> impl Iterator<Item = &'static str> {
@@ -105,7 +111,7 @@ pub enum AuditError {
 }
 
 /// What the queries of one audit have in common.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Scope {
     calendar: Calendar,
     conflicts: Conflicts,
@@ -115,6 +121,12 @@ struct Scope {
     levels: u8,
     /// `v_referrals` was found to be what the archive says: whoever climbs along it may read it there.
     referrals_are_right: bool,
+    /// `v_customer_subtrees` was found to be what the archive says.
+    subtrees_are_right: bool,
+    /// Levels are climbed from the archive even where what readers see of the level below would do.
+    climbs: bool,
+    /// Only these customers, by the hash of brand and id; none = all.
+    part: Option<Part>,
     /// Only this brand.
     brand: Option<String>,
     /// Only these days.
@@ -132,6 +144,9 @@ impl Scope {
             first_minute: 0,
             levels: config.limits.levels,
             referrals_are_right: false,
+            subtrees_are_right: false,
+            climbs: false,
+            part: None,
             brand: None,
             days: None,
             customers: Vec::new(),
@@ -159,12 +174,15 @@ pub async fn audit(config: &Config, options: &AuditOptions, mut progress: impl F
     let has_days = |table: &&AuditedTable| options.days.is_none() || table.keys.contains(&"day") || table.keys.contains(&"minute");
     let mut asked: Vec<(usize, &AuditedTable)> = tables::ALL.iter().filter(is_asked).filter(has_days).enumerate().collect();
     // First what others need, once it is found to be right.
-    asked.sort_by_key(|(_, table)| table.name != REFERRALS);
+    asked.sort_by_key(|(_, table)| (table.name != REFERRALS, table.name != SUBTREES));
+    let passes = part::passes(&admin, options).await?;
     let mut reports = Vec::new();
     for (place, table) in asked {
-        let report = compare::compare(&admin, table, &scope, options.listed_differences).await?;
+        let report = compare::compare_in_passes(&admin, table, &scope, options.listed_differences, passes).await?;
         progress(&report);
-        scope.referrals_are_right |= table.name == REFERRALS && report.differences + report.left_out == 0;
+        let is_right = report.differences + report.left_out == 0;
+        scope.referrals_are_right |= table.name == REFERRALS && is_right;
+        scope.subtrees_are_right |= table.name == SUBTREES && is_right;
         reports.push((place, report));
     }
     reports.sort_by_key(|(place, _)| *place);

@@ -1,7 +1,7 @@
 //! What each serving table has to say, as SQL over the customers' own events: the rules, written down a second time.
 
 use super::Scope;
-use super::events::{among, own_events};
+use super::events::{among, own_events, own_events_of_part};
 use super::graph;
 
 /// A table that is recomputed.
@@ -17,6 +17,29 @@ pub(super) struct AuditedTable {
     pub expected: fn(&Scope) -> String,
     /// Which of the rows that readers see are compared, as a condition; empty = all.
     pub seen: fn(&Scope) -> String,
+}
+
+impl AuditedTable {
+    /// The column that names the customer whose row it is; none in tables of cells.
+    pub fn owner(&self) -> Option<&'static str> {
+        self.keys.iter().copied().find(|key| ["customer_id", "child_id", "sharer_id"].contains(key))
+    }
+
+    /// Whether its rows can be recomputed for a part of the customers: what is climbed has to be known as right already, because it leads to anybody.
+    pub fn goes_in_parts(&self, scope: &Scope) -> bool {
+        self.owner().is_some()
+            && scope.conflicts.is_empty()
+            && match self.name {
+                super::REFERRALS | "customer_days" => true,
+                "customers" => scope.subtrees_are_right,
+                _ => scope.referrals_are_right,
+            }
+    }
+
+    /// Whether its rows are recomputed from its own rows of the level below.
+    pub fn goes_by_levels(&self, scope: &Scope) -> bool {
+        self.keys.contains(&"level") && graph::by_levels(scope)
+    }
 }
 
 /// All of them.
@@ -207,7 +230,7 @@ fn own_customers(scope: &Scope) -> String {
          maxIf(event.event_time, event.shares = 1) AS last_share_time, {}, uniqExact(event.day) AS active_days, max(event.left_out) AS left_out \
          FROM ({}) AS event GROUP BY event.brand, event.customer_id",
         sums(&counted),
-        own_events(&columns, scope)
+        own_events_of_part(&columns, scope)
     )
 }
 
@@ -219,7 +242,7 @@ fn customer_days(scope: &Scope) -> String {
         "SELECT event.brand AS brand, event.customer_id AS customer_id, event.day AS day, {}, max(event.left_out) AS left_out \
          FROM ({}) AS event GROUP BY event.brand, event.customer_id, event.day",
         sums(&counted),
-        own_events(&columns, scope)
+        own_events_of_part(&columns, scope)
     )
 }
 

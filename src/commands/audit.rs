@@ -70,8 +70,8 @@ pub struct AuditArgs {
     /// Count the archive again, or the input topics up to the checkpoints: that also while the pipeline runs
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t = Source::Archive)]
     pub source: Source,
-    /// With --source log: read the topics N times, each time for another part of the customers, to hold less in memory [default: once for
-    /// every 4 million records and archived events, which take 2 GiB]
+    /// Read the archive, or with --source log the topics, N times, each time for another part of the customers, to hold less in memory [default: the
+    /// archive as often as --memory-mib needs, topics once for every 4 million records and archived events, which take 2 GiB]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_PASSES))]
     pub passes: Option<u64>,
     /// Memory that a query may take on the server; what needs more goes to its disk
@@ -99,6 +99,7 @@ pub async fn run(config: &Config, args: &AuditArgs, out: &mut impl Write) -> Res
         brand: args.brand.clone(),
         days: days(args)?,
         memory_bytes: args.memory_mib << 20,
+        passes: args.passes,
     };
     if args.source == Source::Log && (args.sample.is_some() || args.brand.is_some() || options.days.is_some() || !args.tables.is_empty()) {
         return Err(
