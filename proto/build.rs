@@ -1,9 +1,14 @@
-//! Generates the Rust types of the wire formats from `proto/onecode/v1/*.proto`, without an installed protoc.
+//! Generates the Rust types of the wire formats from `proto/onecode/v1/*.proto`, without an installed protoc; and tells the
+//! linker what the Kafka client needs.
 
 use std::error::Error;
 use std::fs;
 
+#[path = "../src/kafka/native/link.rs"]
+mod link;
+
 fn main() -> Result<(), Box<dyn Error>> {
+    link::guard();
     println!("cargo:rerun-if-changed=proto");
     let mut files = Vec::new();
     for entry in fs::read_dir("proto/onecode/v1")? {

@@ -10,6 +10,9 @@
 //! Panics in callbacks abort.
 #![expect(unsafe_code, reason = "librdkafka's C interface; audited, see above")]
 
+#[cfg(leader_guard)]
+mod leader_guard;
+
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -122,6 +125,8 @@ pub struct OffsetAndMetadata {
 impl Consumer {
     /// Creates a consumer from librdkafka's own option names.
     pub fn new(options: &BTreeMap<String, String>) -> Result<Self, NativeError> {
+        #[cfg(leader_guard)]
+        leader_guard::link();
         let shared = Box::<Shared>::default();
         let mut error = [0 as c_char; ERROR_TEXT_BYTES];
         // SAFETY: the configuration is ours until `rd_kafka_new` takes it (on success) or we destroy it; `shared` outlives the
