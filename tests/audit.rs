@@ -207,7 +207,7 @@ impl Database {
     async fn audit_table(&self, table: &str) -> Report {
         let options = AuditOptions { tables: vec![table.to_owned()], ..AuditOptions::default() };
         let report = audit::audit(&self.config, &options, |_| {}).await.expect("a report");
-        let tables = ["referrals", "customer_subtrees", table].map(ToOwned::to_owned).to_vec();
+        let tables = ["referrals", "customer_subtrees", "customers", table].map(ToOwned::to_owned).to_vec();
         let options = AuditOptions { tables, passes: Some(3), ..AuditOptions::default() };
         let in_passes = audit::audit(&self.config, &options, |_| {}).await.expect("a report").to_json();
         let of_table = in_passes["tables"].as_array().and_then(|tables| tables.iter().find(|found| found["table"] == table));

@@ -3,7 +3,7 @@
 use clickhouse::Row;
 use serde::Deserialize;
 
-use super::part::{Part, in_part};
+use super::part::Part;
 use super::report::{ColumnDifference, RowDifference, TableReport};
 use super::tables::AuditedTable;
 use super::{AuditError, Scope};
@@ -136,8 +136,8 @@ fn range(table: &AuditedTable, scope: &Scope) -> String {
         let bucket = if table.keys.contains(&"minute") { "toDate(row.minute)" } else { "row.day" };
         conditions.push(format!("toUInt16({bucket}) >= {from} AND toUInt16({bucket}) < {until}"));
     }
-    if let (Some(_), Some(owner)) = (scope.part, table.owner()) {
-        conditions.push(in_part(scope, "row.brand", &format!("row.{owner}")));
+    if scope.part.is_some() {
+        conditions.push(table.in_part(scope));
     }
     if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
 }

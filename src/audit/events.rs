@@ -8,6 +8,8 @@ use crate::store::literal;
 
 /// Kinds of events by rank: the order between events of equal time and id.
 pub(super) const KINDS: [&str; 3] = ["scan", "purchase", "share"];
+/// Where they are archived, by rank.
+const ARCHIVES: [&str; 3] = ["scans", "purchases", "share_events"];
 
 /// Customers with conflicting events, by brand and id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +52,7 @@ impl Conflicts {
 /// | `scans`, `verifies`, `draws`, `joins`, `visits`, `shares`, `orders`, `refunds` | 1 if the event counts there, else 0 |
 /// | `paid`, `refunded` | its money, or 0 |
 /// | `month` | first day of the day's month |
+/// | `is_first`, `is_of_brought` | 1 if it is its customer's first event; 1 if somebody brought its customer: by tables that have been found right, and with [`own_events_of_buckets`] alone |
 /// | `via_sharer`, `via_share` | through whom and what it came; '' if through nothing, or the customer's own |
 /// | `left_out` | 1 if its customer has conflicting events |
 pub(super) fn own_events(columns: &[&str], scope: &Scope) -> String {
@@ -61,10 +64,78 @@ pub(super) fn own_events_of_part(columns: &[&str], scope: &Scope) -> String {
     of_all_kinds(columns, scope, &format!(" AND {}", in_part(scope, "archive.brand", "archive.customer_id")))
 }
 
+/// Those of them whose minutes or days are of this pass.
+pub(super) fn own_events_of_buckets(columns: &[&str], bucket: Bucket, scope: &Scope) -> String {
+    let scope = Scope { bucket: Some(bucket), ..scope.clone() };
+    of_all_kinds(columns, &scope, &format!(" AND {}", in_buckets_of_part("archive.brand", "archive.event_time", &scope)))
+}
+
+/// What a cell has of its events' times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bucket {
+    Minute,
+    Day,
+}
+
+impl Bucket {
+    /// Its number in a row of cells.
+    pub fn of_row(self, row: &str) -> String {
+        match self {
+            Bucket::Minute => format!("toUInt32({row}.minute)"),
+            Bucket::Day => format!("toUInt16({row}.day)"),
+        }
+    }
+
+    /// The same number, of a moment.
+    fn of_time(self, brand: &str, time: &str, scope: &Scope) -> String {
+        match self {
+            Bucket::Minute => format!("toUInt32(toStartOfMinute({time}))"),
+            Bucket::Day => format!("toUInt16({})", day(scope, brand, time)),
+        }
+    }
+}
+
+/// The condition that a moment is of a minute or day of this pass.
+fn in_buckets_of_part(brand: &str, time: &str, scope: &Scope) -> String {
+    scope.bucket.map_or_else(|| "1".to_owned(), |bucket| in_part(scope, brand, &bucket.of_time(brand, time, scope)))
+}
+
+/// Whether an event is its customer's first, by `v_customers`. An id may be that of a scan and of a purchase at the same moment: the scan is first then.
+fn is_first(rank: usize, scope: &Scope) -> String {
+    let identity = |row: &str, id: &str, time: &str| {
+        format!("(toString({row}.brand), {row}.customer_id, {row}.{id}, toUnixTimestamp64Milli({row}.{time}))")
+    };
+    let own = identity("archive", "event_id", "event_time");
+    let mut conditions = vec![format!(
+        "{own} IN (SELECT {} FROM v_customers AS customer WHERE customer.first_event_time > toDateTime64(0, 3, 'UTC') AND {}{})",
+        identity("customer", "first_event_id", "first_event_time"),
+        in_buckets_of_part("customer.brand", "customer.first_event_time", scope),
+        among(scope, "customer")
+    )];
+    for (earlier, table) in ARCHIVES.iter().enumerate().take(rank) {
+        conditions.push(format!(
+            "{own} NOT IN (SELECT {} FROM {table} AS earlier FINAL WHERE {} AND {}{})",
+            identity("earlier", "event_id", "event_time"),
+            is_own(earlier, "earlier"),
+            in_buckets_of_part("earlier.brand", "earlier.event_time", scope),
+            among(scope, "earlier")
+        ));
+    }
+    format!("toUInt64({})", conditions.join(" AND "))
+}
+
+/// Whether somebody brought the customer of an event, by `v_referrals`.
+fn is_of_brought(scope: &Scope) -> String {
+    format!(
+        "toUInt64((toString(archive.brand), archive.customer_id) IN (\
+         SELECT toString(referral.brand), referral.child_id FROM v_referrals AS referral WHERE referral.parent_id != ''{}))",
+        among(scope, "referral")
+    )
+}
+
 fn of_all_kinds(columns: &[&str], scope: &Scope, condition: &str) -> String {
-    let tables = ["scans", "purchases", "share_events"];
     let kinds: Vec<String> =
-        tables.iter().enumerate().map(|(rank, table)| format!("{}{condition}", select(rank, table, columns, scope))).collect();
+        ARCHIVES.iter().enumerate().map(|(rank, table)| format!("{}{condition}", select(rank, table, columns, scope))).collect();
     kinds.join(" UNION ALL ")
 }
 
@@ -75,8 +146,12 @@ pub(super) fn share_events(columns: &[&str], scope: &Scope) -> String {
 
 fn select(rank: usize, table: &str, columns: &[&str], scope: &Scope) -> String {
     let fields: Vec<String> = columns.iter().map(|column| format!("{} AS {column}", field(column, rank, scope))).collect();
-    let role = if rank == 0 { "archive.role = 'consumer'" } else { "1" };
-    format!("SELECT {} FROM {table} AS archive FINAL WHERE {role}{}", fields.join(", "), among(scope, "archive"))
+    format!("SELECT {} FROM {table} AS archive FINAL WHERE {}{}", fields.join(", "), is_own(rank, "archive"), among(scope, "archive"))
+}
+
+/// The condition that a row of an archive is a customer's own event.
+fn is_own(rank: usize, row: &str) -> String {
+    if rank == 0 { format!("{row}.role = 'consumer'") } else { "1".to_owned() }
 }
 
 /// The condition that a row of `relation` is one of those that are audited; begins with AND, empty for all.
@@ -121,6 +196,8 @@ fn field(column: &str, rank: usize, scope: &Scope) -> String {
         "refunds" => flag(is_purchase, "archive.kind = 'refund'"),
         "paid" => money("payment"),
         "refunded" => money("refund"),
+        "is_first" => is_first(rank, scope),
+        "is_of_brought" => is_of_brought(scope),
         "via_sharer" | "via_share" => {
             let prefix = if rank == 2 { "parent_" } else { "" };
             let name = column.trim_start_matches("via_");

@@ -1,7 +1,7 @@
 //! The audit: every serving table recomputed from the archive, in ClickHouse's own SQL, and compared row by row with what readers see.
 //!
 //! Shares no code with the engine, so that one mistake cannot hide in both: the rules are written down a second time, in `tables`. Promises
-//! bounded memory (several passes over parts of the customers, `part.rs`; aggregations spill to the server's disk) and that it only reads (its verdict is left behind by [`verdicts`]). It is meant for a pipeline at rest: what is on its
+//! bounded memory (several passes, each over a part of the customers, minutes or days, `part.rs`; aggregations spill to the server's disk) and that it only reads (its verdict is left behind by [`verdicts`]). It is meant for a pipeline at rest: what is on its
 //! way from Kafka to a table shows as a difference. [`sample`] and [`log`] look at a pipeline that runs: at single customers by the archive, and at
 //! everything that is a customer's own by the input topics.
 //!
@@ -35,7 +35,7 @@ use crate::config::Config;
 use crate::migrate::{self, Difference};
 use crate::model::Calendar;
 use crate::store::{Admin, AdminError};
-use events::Conflicts;
+use events::{Bucket, Conflicts};
 use part::Part;
 use tables::AuditedTable;
 
@@ -74,6 +74,8 @@ impl Default for AuditOptions {
 
 /// Who brings whom.
 const REFERRALS: &str = "referrals";
+/// Who is a customer.
+const CUSTOMERS: &str = "customers";
 /// Who is below whom.
 const SUBTREES: &str = "customer_subtrees";
 
@@ -123,10 +125,14 @@ struct Scope {
     referrals_are_right: bool,
     /// `v_customer_subtrees` was found to be what the archive says.
     subtrees_are_right: bool,
+    /// `v_customers` was found to be what the archive says.
+    customers_are_right: bool,
     /// Levels are climbed from the archive even where what readers see of the level below would do.
     climbs: bool,
-    /// Only these customers, by the hash of brand and id; none = all.
+    /// Only some of the customers, or of the minutes or days, by a hash with the brand; none = all.
     part: Option<Part>,
+    /// What the part is of, if not customers.
+    bucket: Option<Bucket>,
     /// Only this brand.
     brand: Option<String>,
     /// Only these days.
@@ -145,8 +151,10 @@ impl Scope {
             levels: config.limits.levels,
             referrals_are_right: false,
             subtrees_are_right: false,
+            customers_are_right: false,
             climbs: false,
             part: None,
+            bucket: None,
             brand: None,
             days: None,
             customers: Vec::new(),
@@ -174,7 +182,7 @@ pub async fn audit(config: &Config, options: &AuditOptions, mut progress: impl F
     let has_days = |table: &&AuditedTable| options.days.is_none() || table.keys.contains(&"day") || table.keys.contains(&"minute");
     let mut asked: Vec<(usize, &AuditedTable)> = tables::ALL.iter().filter(is_asked).filter(has_days).enumerate().collect();
     // First what others need, once it is found to be right.
-    asked.sort_by_key(|(_, table)| (table.name != REFERRALS, table.name != SUBTREES));
+    asked.sort_by_key(|(_, table)| (table.name != REFERRALS, table.name != SUBTREES, table.name != CUSTOMERS));
     let passes = part::passes(&admin, options).await?;
     let mut reports = Vec::new();
     for (place, table) in asked {
@@ -183,6 +191,7 @@ pub async fn audit(config: &Config, options: &AuditOptions, mut progress: impl F
         let is_right = report.differences + report.left_out == 0;
         scope.referrals_are_right |= table.name == REFERRALS && is_right;
         scope.subtrees_are_right |= table.name == SUBTREES && is_right;
+        scope.customers_are_right |= table.name == CUSTOMERS && is_right;
         reports.push((place, report));
     }
     reports.sort_by_key(|(place, _)| *place);

@@ -1,7 +1,8 @@
-//! Which customers one pass of an audit looks at.
+//! Which customers, minutes or days one pass of an audit looks at.
 //!
-//! What is counted by customer takes as much of the server's memory as there are customers, and what goes to its disk comes back through buffers that
-//! take as much again. So a large audit asks several times, each time for those customers whose hash falls into one part: a pass takes its part of the memory.
+//! What is counted by customer takes as much of the server's memory as there are customers, what is counted by cell as much as there are cells, and what goes
+//! to its disk comes back through buffers that take as much again. So a large audit asks several times, each time for those customers (or, of cells, minutes
+//! or days) whose hash falls into one part: a pass takes its part of the memory.
 
 use clickhouse::Row;
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use crate::store::Admin;
 /// (texts of the first event, days, the graph's columns) on both sides, with threads and buffers of the disk.
 const BYTES_AN_EVENT: u64 = 1_000;
 
-/// One of several parts of all customers.
+/// One of several parts of all customers, minutes or days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     /// From 0.
@@ -22,12 +23,11 @@ pub(super) struct Part {
     pub of: u64,
 }
 
-/// The condition that a customer is one of this pass; `1` when there is only one.
-pub(super) fn in_part(scope: &Scope, brand: &str, customer: &str) -> String {
-    scope.part.map_or_else(
-        || "1".to_owned(),
-        |Part { number, of }| format!("cityHash64(toString({brand}), toString({customer})) % {of} = {number}"),
-    )
+/// The condition that a customer, or a minute or day, is one of this pass; `1` when there is only one.
+pub(super) fn in_part(scope: &Scope, brand: &str, place: &str) -> String {
+    scope
+        .part
+        .map_or_else(|| "1".to_owned(), |Part { number, of }| format!("cityHash64(toString({brand}), toString({place})) % {of} = {number}"))
 }
 
 #[derive(Row, Deserialize)]

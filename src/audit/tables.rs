@@ -1,8 +1,9 @@
 //! What each serving table has to say, as SQL over the customers' own events: the rules, written down a second time.
 
 use super::Scope;
-use super::events::{among, own_events, own_events_of_part};
+use super::events::{Bucket, among, own_events, own_events_of_buckets, own_events_of_part};
 use super::graph;
+use super::part::in_part;
 
 /// A table that is recomputed.
 #[derive(Clone, Copy, Debug)]
@@ -20,18 +21,20 @@ pub(super) struct AuditedTable {
 }
 
 impl AuditedTable {
-    /// The column that names the customer whose row it is; none in tables of cells.
-    pub fn owner(&self) -> Option<&'static str> {
-        self.keys.iter().copied().find(|key| ["customer_id", "child_id", "sharer_id"].contains(key))
+    /// The condition that a row is recomputed in this pass: by the customer whose row it is, or, of cells, by their minute or day.
+    pub fn in_part(&self, scope: &Scope) -> String {
+        let owner = self.keys.iter().find(|key| ["customer_id", "child_id", "sharer_id"].contains(key));
+        let bucket = if self.keys.contains(&"minute") { Bucket::Minute } else { Bucket::Day };
+        in_part(scope, "row.brand", &owner.map_or_else(|| bucket.of_row("row"), |owner| format!("row.{owner}")))
     }
 
-    /// Whether its rows can be recomputed for a part of the customers: what is climbed has to be known as right already, because it leads to anybody.
+    /// Whether its rows can be recomputed in parts: what leads to anybody has to be known as right already.
     pub fn goes_in_parts(&self, scope: &Scope) -> bool {
-        self.owner().is_some()
-            && scope.conflicts.is_empty()
+        scope.conflicts.is_empty()
             && match self.name {
-                super::REFERRALS | "customer_days" => true,
-                "customers" => scope.subtrees_are_right,
+                super::REFERRALS | "customer_days" | "active_customers_day" => true,
+                super::CUSTOMERS => scope.subtrees_are_right,
+                "activity_minute" | "activity_day" => scope.referrals_are_right && scope.customers_are_right,
                 _ => scope.referrals_are_right,
             }
     }
@@ -248,34 +251,37 @@ fn customer_days(scope: &Scope) -> String {
 
 fn activity_minute(scope: &Scope) -> String {
     let dimensions = [("minute", "minute"), ("campaign", "campaign"), ("channel", "channel"), ("province", "region")];
-    cells(scope, &dimensions, &format!("WHERE minute >= {}", first_minute(scope)))
+    cells(scope, Bucket::Minute, &dimensions, &format!("WHERE minute >= {}", first_minute(scope)))
 }
 
 fn activity_day(scope: &Scope) -> String {
     let dimensions = [("day", "day"), ("campaign", "campaign"), ("sku", "sku"), ("channel", "channel"), ("region", "region")];
-    cells(scope, &dimensions, "")
+    cells(scope, Bucket::Day, &dimensions, "")
 }
 
 /// Cells by dimensions (column of the events, column of the table). Every event counts in its own cell, and every customer as a new one
 /// in the cell of the first event, and as a referred one if somebody brought them.
-fn cells(scope: &Scope, dimensions: &[(&str, &str)], condition: &str) -> String {
-    let sources: Vec<&str> = dimensions.iter().map(|(source, _)| *source).collect();
+fn cells(scope: &Scope, bucket: Bucket, dimensions: &[(&str, &str)], condition: &str) -> String {
     let names: Vec<&str> = dimensions.iter().map(|(_, name)| *name).collect();
+    let sums: Vec<String> = CELL_COLUMNS.iter().map(|column| format!("sum(counted.{column}) AS {column}")).collect();
+    let keys = [&["brand"], names.as_slice()].concat().join(", ");
+    let counted = if scope.part.is_some() { counted_by_bucket(scope, bucket, dimensions) } else { counted_by_customer(scope, dimensions) };
+    format!("SELECT {keys}, {}, max(counted.left_out) AS left_out FROM ({counted}) AS counted {condition} GROUP BY {keys}", sums.join(", "))
+}
+
+/// What counts in which cell, out of the archive alone: who is new is found among all events of each customer.
+fn counted_by_customer(scope: &Scope, dimensions: &[(&str, &str)]) -> String {
+    let sources: Vec<&str> = dimensions.iter().map(|(source, _)| *source).collect();
     let own_names: Vec<String> = dimensions.iter().map(|(source, name)| format!("event.{source} AS {name}")).collect();
-    let firsts: Vec<String> = (1..).zip(&names).map(|(index, name)| format!("newcomer.first.{index} AS {name}")).collect();
+    let firsts: Vec<String> = (1..).zip(dimensions).map(|(index, (_, name))| format!("newcomer.first.{index} AS {name}")).collect();
     let zeros: Vec<String> = CELL_SUMS.iter().map(|column| format!("0 AS {column}")).collect();
     let counted: Vec<String> = CELL_SUMS.iter().map(|column| format!("event.{column} AS {column}")).collect();
     let own = own_events(&[&["brand", "left_out"], sources.as_slice(), CELL_SUMS.as_slice()].concat(), scope);
-    let sums: Vec<String> = CELL_COLUMNS.iter().map(|column| format!("sum(counted.{column}) AS {column}")).collect();
-    let keys = [&["brand"], names.as_slice()].concat().join(", ");
     format!(
-        "SELECT {keys}, {sums}, max(counted.left_out) AS left_out FROM (\
-           SELECT event.brand AS brand, {own_names}, {counted}, 0 AS new_customers, 0 AS referred_customers, event.left_out AS left_out \
-           FROM ({own}) AS event UNION ALL \
-           SELECT newcomer.brand AS brand, {firsts}, {zeros}, 1 AS new_customers, newcomer.is_brought AS referred_customers, \
-           newcomer.left_out AS left_out FROM ({newcomers}) AS newcomer\
-         ) AS counted {condition} GROUP BY {keys}",
-        sums = sums.join(", "),
+        "SELECT event.brand AS brand, {own_names}, {counted}, 0 AS new_customers, 0 AS referred_customers, event.left_out AS left_out \
+         FROM ({own}) AS event UNION ALL \
+         SELECT newcomer.brand AS brand, {firsts}, {zeros}, 1 AS new_customers, newcomer.is_brought AS referred_customers, \
+         newcomer.left_out AS left_out FROM ({newcomers}) AS newcomer",
         own_names = own_names.join(", "),
         counted = counted.join(", "),
         firsts = firsts.join(", "),
@@ -284,8 +290,24 @@ fn cells(scope: &Scope, dimensions: &[(&str, &str)], condition: &str) -> String 
     )
 }
 
+/// What counts in which cell of the minutes or days of this pass. A customer's events are in several: who is new, and brought, is read from
+/// `v_customers` and `v_referrals`, which have been found right.
+fn counted_by_bucket(scope: &Scope, bucket: Bucket, dimensions: &[(&str, &str)]) -> String {
+    let sources: Vec<&str> = dimensions.iter().map(|(source, _)| *source).collect();
+    let names: Vec<String> = dimensions.iter().map(|(source, name)| format!("event.{source} AS {name}")).collect();
+    let counted: Vec<String> = CELL_SUMS.iter().map(|column| format!("event.{column} AS {column}")).collect();
+    let columns = [&["brand", "left_out", "is_first", "is_of_brought"], sources.as_slice(), CELL_SUMS.as_slice()].concat();
+    format!(
+        "SELECT event.brand AS brand, {}, {}, event.is_first AS new_customers, event.is_first * event.is_of_brought AS referred_customers, \
+         event.left_out AS left_out FROM ({}) AS event",
+        names.join(", "),
+        counted.join(", "),
+        own_events_of_buckets(&columns, bucket, scope)
+    )
+}
+
 fn active_customers_day(scope: &Scope) -> String {
-    let own = own_events(&["brand", "customer_id", "day", "scans", "shares", "orders", "left_out"], scope);
+    let own = own_events_of_buckets(&["brand", "customer_id", "day", "scans", "shares", "orders", "left_out"], Bucket::Day, scope);
     format!(
         "SELECT customer.brand AS brand, customer.day AS day, count() AS active, sum(customer.buys) AS buyers, sum(customer.scans) AS scanners, \
          sum(customer.shares) AS sharers, max(customer.left_out) AS left_out FROM (\
