@@ -101,9 +101,21 @@ fn in_buckets_of_part(brand: &str, time: &str, scope: &Scope) -> String {
 }
 
 /// Whether an event is its customer's first, by `v_customers`. An id may be that of a scan and of a purchase at the same moment: the scan is first then.
+///
+/// Sets are of hashes, and of what is fewer: as texts, or of all scans, they would be most of what a pass takes.
 fn is_first(rank: usize, scope: &Scope) -> String {
     let identity = |row: &str, id: &str, time: &str| {
-        format!("(toString({row}.brand), {row}.customer_id, {row}.{id}, toUnixTimestamp64Milli({row}.{time}))")
+        format!("sipHash64(toString({row}.brand), {row}.customer_id, {row}.{id}, toUnixTimestamp64Milli({row}.{time}))")
+    };
+    let identities = |kind: usize, row: &str| {
+        format!(
+            "SELECT {} FROM {} AS {row} FINAL WHERE {} AND {}{}",
+            identity(row, "event_id", "event_time"),
+            ARCHIVES[kind],
+            is_own(kind, row),
+            in_buckets_of_part(&format!("{row}.brand"), &format!("{row}.event_time"), scope),
+            among(scope, row)
+        )
     };
     let own = identity("archive", "event_id", "event_time");
     let mut conditions = vec![format!(
@@ -112,13 +124,12 @@ fn is_first(rank: usize, scope: &Scope) -> String {
         in_buckets_of_part("customer.brand", "customer.first_event_time", scope),
         among(scope, "customer")
     )];
-    for (earlier, table) in ARCHIVES.iter().enumerate().take(rank) {
+    for earlier in 0..rank {
         conditions.push(format!(
-            "{own} NOT IN (SELECT {} FROM {table} AS earlier FINAL WHERE {} AND {}{})",
+            "{own} NOT IN ({} AND {} IN ({}))",
+            identities(earlier, "earlier"),
             identity("earlier", "event_id", "event_time"),
-            is_own(earlier, "earlier"),
-            in_buckets_of_part("earlier.brand", "earlier.event_time", scope),
-            among(scope, "earlier")
+            identities(rank, "later")
         ));
     }
     format!("toUInt64({})", conditions.join(" AND "))
@@ -127,8 +138,8 @@ fn is_first(rank: usize, scope: &Scope) -> String {
 /// Whether somebody brought the customer of an event, by `v_referrals`.
 fn is_of_brought(scope: &Scope) -> String {
     format!(
-        "toUInt64((toString(archive.brand), archive.customer_id) IN (\
-         SELECT toString(referral.brand), referral.child_id FROM v_referrals AS referral WHERE referral.parent_id != ''{}))",
+        "toUInt64(sipHash64(toString(archive.brand), archive.customer_id) IN (\
+         SELECT sipHash64(toString(referral.brand), referral.child_id) FROM v_referrals AS referral WHERE referral.parent_id != ''{}))",
         among(scope, "referral")
     )
 }
