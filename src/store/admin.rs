@@ -145,6 +145,28 @@ impl Admin {
         self.within(query, self.client.query_raw(query).fetch_all::<T>()).await
     }
 
+    /// Runs one query and visits its rows as they come: they borrow from the answer, of which no more than a piece is held. Ends with the
+    /// first error of a visit.
+    ///
+    /// # Errors
+    /// As [`Admin::rows`], and what a visit says.
+    pub async fn each<T: RowRead, E: From<AdminError>>(
+        &self,
+        query: &str,
+        mut visit: impl FnMut(T::Value<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let visit_all = async {
+            let mut cursor = self.client.query_raw(query).fetch::<T>()?;
+            while let Some(row) = cursor.next().await? {
+                if let Err(error) = visit(row) {
+                    return Ok(Err(error));
+                }
+            }
+            Ok(Ok(()))
+        };
+        self.within(query, visit_all).await?
+    }
+
     /// Runs one query that has exactly one row.
     ///
     /// # Errors

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::facts::Part;
-use super::recount::{Cells, Counted, Customers};
-use super::rows::{self, CELL_SUMS, CustomerRow, DAY_SUMS, Serving};
-use super::snapshot::{CellKey, SUMS, Snapshot, StoredCustomer, Sums, Who};
+use super::LogAuditError;
+use super::cells::{CellKey, CellTable, Cells, SUMS, Sums};
+use super::facts::{Part, Who};
+use super::recount::{Counted, Customers};
+use super::rows::{CELL_SUMS, CustomerRow, DAY_SUMS, DayRow, Serving};
+use super::snapshot::{Snapshot, StoredCustomer};
 use crate::audit::report::{ColumnDifference, Key, RowDifference, TableReport};
 use crate::model::Calendar;
 
@@ -94,71 +96,80 @@ fn sums(sums: &Sums, has: &[&str]) -> Columns {
 const TIMES: [&str; 6] =
     ["first_event_time", "first_event_id", "last_event_time", "last_scan_time", "last_purchase_time", "last_share_time"];
 
-fn customer_columns(first: &(i64, String), last_ms: &[i64; 4], total: &Sums) -> Columns {
-    let times = [first.0.to_string(), first.1.clone()].into_iter().chain(last_ms.iter().map(i64::to_string));
+fn customer_columns(first: (i64, &str), last_ms: &[i64; 4], total: &Sums) -> Columns {
+    let times = [first.0.to_string(), first.1.to_owned()].into_iter().chain(last_ms.iter().map(i64::to_string));
     let own = [DAY_SUMS.as_slice(), &["verifies", "active"]].concat();
     [named(&TIMES, times), sums(total, &own)].concat()
 }
 
-fn key_of(who: &Who) -> Key {
-    vec![("brand".to_owned(), who.0.clone()), ("customer_id".to_owned(), who.1.clone())]
+fn key_of((brand, customer_id): Who<'_>) -> Key {
+    vec![("brand".to_owned(), brand.to_owned()), ("customer_id".to_owned(), customer_id.to_owned())]
 }
 
 /// Compares the state and the rows of the customers of a pass. Returns how many rows were newer than the checkpoint.
-pub(super) fn customers(customers: &Customers, snapshot: &Snapshot, serving: &Serving, part: Part, findings: &mut Findings) -> u64 {
-    let stored = snapshot.customers.keys().filter(|(_, customer)| part.has(customer));
-    let everybody: BTreeSet<&Who> = customers.counted_customers.keys().chain(stored).chain(serving.customers.keys()).collect();
+///
+/// # Errors
+/// When a customer's state cannot be read.
+pub(super) fn customers(
+    customers: &Customers<'_>,
+    snapshot: &Snapshot,
+    serving: &Serving,
+    part: Part,
+    findings: &mut Findings,
+) -> Result<u64, LogAuditError> {
+    let served: BTreeMap<Who<'_>, &CustomerRow> = serving.customers.iter().map(|row| (row.who(), row)).collect();
+    let everybody: BTreeSet<Who<'_>> =
+        customers.counted_customers.keys().copied().chain(snapshot.customers.of(part)).chain(served.keys().copied()).collect();
     let mut newer = 0;
     let nobody = Counted::default();
     for who in everybody {
-        if customers.unknown.contains(who) {
+        if customers.unknown.contains(&who) {
             findings.left_out("task_state");
             findings.left_out("customers");
             continue;
         }
-        let counted = customers.counted_customers.get(who).unwrap_or(&nobody);
-        let stored = snapshot.customers.get(who);
-        compare_state(who, counted, stored, findings);
-        let covers = |version: u64| !counted.moves || snapshot.checkpoint_of(&who.1).is_some_and(|checkpoint| checkpoint.covers(version));
-        let seen = serving.customers.get(who);
+        let counted = customers.counted_customers.get(&who).unwrap_or(&nobody);
+        compare_state(who, counted, snapshot.stored(who)?, findings);
+        let covers = |version: u64| !counted.moves || snapshot.checkpoint_of(who.1).is_some_and(|checkpoint| checkpoint.covers(version));
+        let seen = served.get(&who).copied();
         if seen.is_none_or(|row| covers(row.version)) {
             compare_customer(who, counted, seen, findings);
         } else {
             newer += 1;
         }
     }
-    newer + compare_days(customers, snapshot, serving, findings)
+    Ok(newer + compare_days(customers, snapshot, serving, findings))
 }
 
-fn compare_state(who: &Who, counted: &Counted, stored: Option<&StoredCustomer>, findings: &mut Findings) {
+fn compare_state(who: Who<'_>, counted: &Counted<'_>, stored: Option<StoredCustomer>, findings: &mut Findings) {
     let mut key = vec![("kind".to_owned(), "customer".to_owned())];
     key.extend(key_of(who));
-    let expected = (counted.first.0 != 0).then(|| customer_columns(&counted.first, &counted.last_ms, &counted.total));
+    let expected = (counted.first.0 != 0).then(|| customer_columns(counted.first, &counted.last_ms, &counted.total));
     // Somebody who was only named as a sharer has a state and no event.
     let stored = stored.filter(|stored| stored.first.0 != 0);
-    findings.row("task_state", key.clone(), expected, stored.map(|stored| customer_columns(&stored.first, &stored.last_ms, &stored.total)));
+    let columns = |stored: &StoredCustomer| customer_columns((stored.first.0, &stored.first.1), &stored.last_ms, &stored.total);
+    findings.row("task_state", key.clone(), expected, stored.as_ref().map(columns));
     for (day, of_day) in stored.iter().flat_map(|stored| &stored.days) {
         let has = [DAY_SUMS.as_slice(), &["verifies"]].concat();
         let mut key = key.clone();
         key.push(("day".to_owned(), date(*day)));
-        findings.row("task_state", key, counted.days.get(day).map(|expected| sums(expected, &has)), Some(sums(of_day, &has)));
+        findings.row("task_state", key, counted.of_day(*day).map(|expected| sums(expected, &has)), Some(sums(of_day, &has)));
     }
 }
 
-fn compare_customer(who: &Who, counted: &Counted, seen: Option<&CustomerRow>, findings: &mut Findings) {
-    let expected = (counted.first.0 != 0).then(|| customer_columns(&counted.first, &counted.last_ms, &counted.total));
+fn compare_customer(who: Who<'_>, counted: &Counted<'_>, seen: Option<&CustomerRow>, findings: &mut Findings) {
+    let expected = (counted.first.0 != 0).then(|| customer_columns(counted.first, &counted.last_ms, &counted.total));
     let seen = seen.filter(|row| row.first_ms != 0).map(|row| {
-        let mut total = Sums::default();
-        total.iter_mut().zip(&row.sums).for_each(|(total, sum)| *total = *sum);
         let last_ms = [row.last_ms, row.last_scan_ms, row.last_purchase_ms, row.last_share_ms];
-        customer_columns(&(row.first_ms, row.first_event_id.clone()), &last_ms, &total)
+        customer_columns((row.first_ms, &row.first_event_id), &last_ms, &row.sums)
     });
     findings.row("customers", key_of(who), expected, seen);
 }
 
-fn compare_days(customers: &Customers, snapshot: &Snapshot, serving: &Serving, findings: &mut Findings) -> u64 {
-    let counted = customers.counted_customers.iter().flat_map(|(who, counted)| counted.days.keys().map(|day| (who.clone(), *day)));
-    let everything: BTreeSet<(Who, u32)> = counted.chain(serving.days.keys().cloned()).collect();
+fn compare_days(customers: &Customers<'_>, snapshot: &Snapshot, serving: &Serving, findings: &mut Findings) -> u64 {
+    let served: BTreeMap<(Who<'_>, u32), &DayRow> = serving.days.iter().map(|row| ((row.who(), row.day), row)).collect();
+    let counted = customers.counted_customers.iter().flat_map(|(who, counted)| counted.days.iter().map(|(day, _)| (*who, *day)));
+    let everything: BTreeSet<(Who<'_>, u32)> = counted.chain(served.keys().copied()).collect();
     let mut newer = 0;
     for (who, day) in everything {
         if customers.unknown.contains(&who) {
@@ -166,77 +177,72 @@ fn compare_days(customers: &Customers, snapshot: &Snapshot, serving: &Serving, f
             continue;
         }
         let counted = customers.counted_customers.get(&who);
-        let seen = serving.days.get(&(who.clone(), day));
+        let seen = served.get(&(who, day)).copied();
         let moves = counted.is_some_and(|counted| counted.moves);
-        let covers = |version: u64| snapshot.checkpoint_of(&who.1).is_some_and(|checkpoint| checkpoint.covers(version));
-        if moves && seen.is_some_and(|(_, version)| !covers(*version)) {
+        let covers = |version: u64| snapshot.checkpoint_of(who.1).is_some_and(|checkpoint| checkpoint.covers(version));
+        if moves && seen.is_some_and(|row| !covers(row.version)) {
             newer += 1;
             continue;
         }
-        let mut key = key_of(&who);
+        let mut key = key_of(who);
         key.push(("day".to_owned(), date(day)));
-        let expected = counted.and_then(|counted| counted.days.get(&day));
-        findings.row("customer_days", key, expected.map(|day| sums(day, &DAY_SUMS)), seen.map(|(day, _)| sums(day, &DAY_SUMS)));
+        let expected = counted.and_then(|counted| counted.of_day(day));
+        findings.row("customer_days", key, expected.map(|day| sums(day, &DAY_SUMS)), seen.map(|row| sums(&row.sums, &DAY_SUMS)));
     }
     newer
 }
 
 /// Compares the cells, of all passes together. Returns how many rows were newer than the checkpoint.
-pub(super) fn cells(counted: &Cells, snapshot: &Snapshot, serving: &rows::Cells, calendar: &Calendar, findings: &mut Findings) -> u64 {
+pub(super) fn cells(cells: &Cells, snapshot: &Snapshot, calendar: &Calendar, findings: &mut Findings) -> u64 {
     let mut newer = 0;
-    let none = Sums::default();
-    let everything: BTreeSet<&CellKey> = counted.sums.keys().chain(serving.sums.keys()).chain(snapshot.cells.keys()).collect();
-    for cell in everything {
-        let (table, columns) = cell;
-        let has: &[&str] = if *table == "active_customers_day" { &["scans", "shares", "orders", "active"] } else { &CELL_SUMS };
-        if counted.unknown.contains(cell) {
+    for (key, cell) in cells.by_key() {
+        let has: &[&str] = if key.table == CellTable::ActiveDay { &["scans", "shares", "orders", "active"] } else { &CELL_SUMS };
+        let table = key.table.name();
+        if cell.is_unknown {
             findings.left_out(table);
             continue;
         }
-        let expected = counted.sums.get(cell).unwrap_or(&none);
-        if begins_ms(cell, calendar) >= snapshot.forgotten_before_ms() {
-            let mut key = vec![("kind".to_owned(), (*table).to_owned())];
-            key.extend(cell_key(cell));
-            let stored = snapshot.cells.get(cell).unwrap_or(&none);
-            findings.row("task_state", key, Some(sums(expected, has)), Some(sums(stored, has)));
+        if begins_ms(&key, calendar) >= snapshot.forgotten_before_ms() {
+            let mut shown = vec![("kind".to_owned(), table.to_owned())];
+            shown.extend(cell_key(&key));
+            findings.row("task_state", shown, Some(sums(&cell.counted, has)), Some(sums(&cell.stored, has)));
         }
-        let is_expired = *table == "activity_minute"
-            && columns.get(1).and_then(|minute| minute.parse().ok()).is_some_and(|minute: u32| minute < serving.first_minute);
-        if is_expired {
+        if key.table == CellTable::Minute && key.bucket < cells.first_minute {
             continue;
         }
-        if counted.moving.contains(cell) {
+        if cell.moves {
             newer += 1;
             continue;
         }
-        let seen = serving.sums.get(cell).unwrap_or(&none);
-        findings.row(table, cell_key(cell), Some(sums(expected, has)), Some(sums(seen, has)));
+        findings.row(table, cell_key(&key), Some(sums(&cell.counted, has)), Some(sums(&cell.seen, has)));
     }
     newer
 }
 
 /// When the minute or day of a cell begins, Unix milliseconds.
-fn begins_ms((table, columns): &CellKey, calendar: &Calendar) -> i64 {
-    let number: i64 = columns.get(1).and_then(|bucket| bucket.parse().ok()).unwrap_or_default();
-    if *table == "activity_minute" {
-        return number * 1_000;
+fn begins_ms(key: &CellKey<'_>, calendar: &Calendar) -> i64 {
+    let number = i64::from(key.bucket);
+    match key.table {
+        CellTable::Minute => number * 1_000,
+        CellTable::Day | CellTable::ActiveDay => number * 86_400_000 - i64::from(calendar.zone(key.brand).offset_minutes()) * 60_000,
     }
-    let zone = calendar.zone(columns.first().map_or("", String::as_str));
-    number * 86_400_000 - i64::from(zone.offset_minutes()) * 60_000
 }
 
-fn cell_key((table, columns): &CellKey) -> Key {
-    let names: &[&str] = match *table {
-        "activity_minute" => &["brand", "minute", "campaign", "channel", "region"],
-        "activity_day" => &["brand", "day", "campaign", "sku", "channel", "region"],
-        _ => &["brand", "day"],
+fn cell_key(key: &CellKey<'_>) -> Key {
+    let minute = || jiff::Timestamp::from_second(key.bucket.into()).map_or_else(|_| key.bucket.to_string(), |time| time.to_string());
+    let (brand, campaign, sku) = (key.brand.to_owned(), key.campaign.to_owned(), key.sku.to_owned());
+    let (channel, region) = (key.channel.to_owned(), key.region.to_string());
+    let columns = match key.table {
+        CellTable::Minute => {
+            vec![("brand", brand), ("minute", minute()), ("campaign", campaign), ("channel", channel), ("region", region)]
+        }
+        CellTable::Day => {
+            let day = ("day", date(key.bucket));
+            vec![("brand", brand), day, ("campaign", campaign), ("sku", sku), ("channel", channel), ("region", region)]
+        }
+        CellTable::ActiveDay => vec![("brand", brand), ("day", date(key.bucket))],
     };
-    let shown = names.iter().zip(columns).map(|(name, value)| match (*name, value.parse::<u32>()) {
-        ("day", Ok(day)) => date(day),
-        ("minute", Ok(seconds)) => jiff::Timestamp::from_second(seconds.into()).map_or_else(|_| value.clone(), |time| time.to_string()),
-        _ => value.clone(),
-    });
-    names.iter().map(|name| (*name).to_owned()).zip(shown).collect()
+    columns.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn date(day: u32) -> String {

@@ -3,7 +3,8 @@
 //!
 //! Shares the decoder with the pipeline and nothing else: the state is read as protobuf, never through the engine, and counted by
 //! `recount`, one customer after the other from its distinct events. Promises that it only reads, joins no group, and that a
-//! difference that it tells is one: what is on its way is recognised and left alone. Holds the events of a pass in memory.
+//! difference that it tells is one: what is on its way is recognised and left alone. Holds in memory the events of a pass (packed), the
+//! stored rows of all customers (as they are stored) and all cells.
 //!
 //! ```text
 //!  1 task_state: state and positions (snapshot) ─┐
@@ -15,8 +16,10 @@
 //! checkpoint: all of its own logs before its positions, and of others' logs its customers' events up to the relay marks. A serving
 //! row may be newer; it is compared if its customer (or cell) has no event after the checkpoint, or if its version says that it is not.
 
+mod cells;
 mod compare;
 mod facts;
+mod packed;
 mod read;
 mod recount;
 mod rows;
@@ -30,9 +33,10 @@ use crate::kafka::ClusterError;
 use crate::migrate::{self, Difference};
 use crate::rescale::marker;
 use crate::store::{Admin, AdminError};
+use cells::Cells;
 use compare::Findings;
+use facts::Events;
 pub(in crate::audit) use read::Logs;
-use recount::Cells;
 use rows::Serving;
 pub(in crate::audit) use snapshot::Snapshot;
 
@@ -74,6 +78,9 @@ pub enum LogAuditError {
         /// What is wrong.
         reason: String,
     },
+    /// More than can be held at once.
+    #[error("an event or a customer cannot be held in memory: {0}; make more passes with `--passes`")]
+    Packed(#[from] postcard::Error),
     /// The state is on its way to another number of tasks.
     #[error("the state is being moved to {to} tasks: end it with `onecode rescale --tasks {to}` first")]
     Moving {
@@ -96,7 +103,7 @@ pub enum LogAuditError {
 }
 
 /// Records and archived events that a pass holds in memory, about: 2 GiB of them (with 9.6 million it was beyond 15 GiB). More passes are made for more.
-pub const EVENTS_PER_PASS: u64 = 1_250_000;
+pub const EVENTS_PER_PASS: u64 = 10_000_000;
 /// More passes than this are never made.
 pub const MOST_PASSES: u64 = 4_096;
 
@@ -148,9 +155,9 @@ pub async fn audit(config: &Config, options: &AuditOptions, log_options: LogOpti
         Some(passes) => passes,
         None => passes_for(logs.records(config)? + facts::archived(&admin).await?),
     };
-    let snapshot = Snapshot::read(&admin, logs.tasks).await?;
-    let mut findings = Findings::new(options.listed_differences);
     let mut cells = Cells::default();
+    let snapshot = Snapshot::read(&admin, logs.tasks, &mut cells).await?;
+    let mut findings = Findings::new(options.listed_differences);
     let mut covered = LogReport {
         report: Report { tables: Vec::new(), left_out_customers: 0, conflicts: Vec::new() },
         counted: 0,
@@ -160,11 +167,12 @@ pub async fn audit(config: &Config, options: &AuditOptions, log_options: LogOpti
         passes,
     };
     // Rows are read before the logs: whatever they say lies before the logs' ends of later.
-    let serving_cells = rows::Cells::read(&admin, config).await?;
+    rows::read_cells(&admin, config, &mut cells).await?;
     for pass in 0..passes {
         let part = facts::Part { pass, passes };
         let serving = Serving::read(&admin, part).await?;
-        let mut events = facts::read_archive(&admin, part).await?;
+        let mut events = Events::default();
+        facts::read_archive(&admin, part, &mut events).await?;
         let letters: BTreeSet<read::Place> = logs.letters(config)?;
         let begins = logs.read(config, &snapshot, &letters, part, &mut events)?;
         let logs_are_whole = begins.is_none();
@@ -174,15 +182,16 @@ pub async fn audit(config: &Config, options: &AuditOptions, log_options: LogOpti
         let calendar = config.calendar();
         let scope =
             recount::Scope { calendar: &calendar, logs_are_whole, archive_begins_ms: rows::archive_begins_ms(&admin, config).await? };
-        let customers = recount::recount(events, &scope, &mut findings, &mut cells);
+        events.sort();
+        let customers = recount::recount(&events, &scope, &mut findings, &mut cells)?;
         covered.report.conflicts.extend(customers.conflicts.iter().cloned());
         covered.report.left_out_customers += customers.left_out();
         covered.from_archive += customers.from_archive;
         covered.counted += customers.counted;
         covered.later += customers.later;
-        covered.newer_rows += compare::customers(&customers, &snapshot, &serving, part, &mut findings);
+        covered.newer_rows += compare::customers(&customers, &snapshot, &serving, part, &mut findings)?;
     }
-    covered.newer_rows += compare::cells(&cells, &snapshot, &serving_cells, &config.calendar(), &mut findings);
+    covered.newer_rows += compare::cells(&cells, &snapshot, &config.calendar(), &mut findings);
     covered.report.tables = findings.into_tables();
     Ok(covered)
 }

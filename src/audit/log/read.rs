@@ -10,12 +10,12 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::LogAuditError;
-use super::facts::{Fact, Part, Seen};
+use super::facts::{Events, Fact, Part, Seen};
 use super::snapshot::{Snapshot, Standing};
 use crate::config::Config;
 use crate::decode::{CONTENT_TYPE_HEADER, Format, RawRecord, Rules, decode};
 use crate::kafka::{ClusterError, Membership, asking_consumer, consumer_options};
-use crate::model::{EventKind, TopicPartition};
+use crate::model::{Event, EventKind, TopicPartition};
 use crate::task::DEAD_LETTER_HEADERS;
 
 const ASK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -104,7 +104,10 @@ impl Logs {
         let mut letters = BTreeSet::new();
         let topic = &config.topics.dead_letter;
         let bounds = self.bounds(topic)?.into_iter().map(|(partition, low, high)| (topic.as_str(), partition, low, high)).collect();
-        each_record(config, bounds, |message| letters.extend(origin(message)))?;
+        each_record(config, bounds, |message| {
+            letters.extend(origin(message));
+            Ok(())
+        })?;
         Ok(letters)
     }
 
@@ -116,7 +119,7 @@ impl Logs {
         snapshot: &Snapshot,
         letters: &BTreeSet<Place>,
         part: Part,
-        events: &mut Vec<(Fact, Seen)>,
+        events: &mut Events,
     ) -> Result<Option<Begins>, LogAuditError> {
         let rules = config.rules();
         let mut begins = None;
@@ -136,11 +139,12 @@ impl Logs {
             logs.insert((topic, *partition), TopicPartition { topic: (*topic).into(), partition: *partition });
         }
         each_record(config, bounds, |message| {
-            let Some(input) = inputs.get(message.topic()) else { return };
-            let Some(log) = logs.get(&(message.topic(), message.partition())) else { return };
-            let Some(fact) = input.fact(message).filter(|fact| part.has(&fact.customer_id)) else { return };
+            let Some(input) = inputs.get(message.topic()) else { return Ok(()) };
+            let Some(log) = logs.get(&(message.topic(), message.partition())) else { return Ok(()) };
+            let Some(event) = input.event(message).filter(|event| part.has(&event.customer_id)) else { return Ok(()) };
+            let fact = Fact::of(&event);
             let has_letter = letters.contains(&(message.topic().to_owned(), message.partition(), message.offset()));
-            let seen = match snapshot.standing(log, message.offset(), &fact.customer_id) {
+            let seen = match snapshot.standing(log, message.offset(), fact.customer_id) {
                 _ if has_letter => Seen::Letter,
                 _ if !fact.is_own() => {
                     if snapshot.is_read(log, message.offset()) {
@@ -153,7 +157,7 @@ impl Logs {
                 Standing::After => Seen::Later,
                 Standing::Unknown => Seen::OnItsWay,
             };
-            events.push((fact, seen));
+            events.push(&fact, seen)
         })?;
         Ok(begins)
     }
@@ -161,12 +165,12 @@ impl Logs {
 
 impl Input<'_> {
     /// The event in a record, if it is acceptable.
-    fn fact(&self, message: &BorrowedMessage<'_>) -> Option<Fact> {
+    fn event<'a>(&self, message: &'a BorrowedMessage<'_>) -> Option<Event<'a>> {
         let content_type = message.headers().and_then(|headers| {
             headers.iter().filter(|header| header.key.eq_ignore_ascii_case(CONTENT_TYPE_HEADER)).filter_map(|header| header.value).last()
         });
         let record = RawRecord { value: message.payload(), content_type, timestamp_ms: message.timestamp().to_millis().unwrap_or(-1) };
-        decode(self.kind, self.format, record, self.rules).ok().map(|event| Fact::of(&event))
+        decode(self.kind, self.format, record, self.rules).ok()
     }
 }
 
@@ -178,7 +182,7 @@ fn read_error(topic: &str, error: &KafkaError) -> LogAuditError {
 fn each_record(
     config: &Config,
     bounds: Vec<(&str, i32, i64, i64)>,
-    mut visit: impl FnMut(&BorrowedMessage<'_>),
+    mut visit: impl FnMut(&BorrowedMessage<'_>) -> Result<(), LogAuditError>,
 ) -> Result<(), LogAuditError> {
     let mut client = ClientConfig::new();
     client.extend(consumer_options(config, &Membership::Dynamic));
@@ -214,7 +218,7 @@ fn each_record(
         let log = (message.topic().to_owned(), message.partition());
         let Some(end) = unread.get(&log).copied() else { continue };
         if message.offset() < end {
-            visit(&message);
+            visit(&message)?;
         }
         if message.offset() + 1 >= end {
             unread.remove(&log);

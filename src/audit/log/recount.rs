@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::LogAuditError;
+use super::cells::{CellKey, CellTable, Cells, Sums, add};
 use super::compare::Findings;
-use super::facts::{Fact, Seen};
-use super::snapshot::{CellKey, Sums, Who};
+use super::facts::{Events, Fact, Seen, Who};
 use crate::audit::Conflict;
 use crate::audit::events::KINDS;
 use crate::audit::report::{ColumnDifference, Key, RowDifference};
@@ -21,67 +22,85 @@ pub(super) struct Scope<'a> {
 
 /// A customer by the events before the checkpoints.
 #[derive(Debug, Default)]
-pub(super) struct Counted {
+pub(super) struct Counted<'a> {
     /// Of the first event: time and id.
-    pub first: (i64, String),
+    pub first: (i64, &'a str),
     /// Of the last event, scan, payment, share; 0 = never.
     pub last_ms: [i64; 4],
     /// Over everything; `active` is the number of days.
     pub total: Sums,
-    /// By day.
-    pub days: BTreeMap<u32, Sums>,
+    /// By day, in order.
+    pub days: Vec<(u32, Sums)>,
     /// Whether there are events after the checkpoints: newer rows may know them.
     pub moves: bool,
 }
 
+impl Counted<'_> {
+    /// Its sums of a day.
+    pub fn of_day(&self, day: u32) -> Option<&Sums> {
+        let found = self.days.binary_search_by_key(&day, |(day, _)| *day).ok()?;
+        self.days.get(found).map(|(_, sums)| sums)
+    }
+
+    /// The same, and whether there were none.
+    fn on_day(&mut self, day: u32) -> (&mut Sums, bool) {
+        let found = self.days.binary_search_by_key(&day, |(day, _)| *day);
+        let at = found.unwrap_or_else(|at| {
+            // Most have one.
+            self.days.reserve_exact(1);
+            self.days.insert(at, (day, Sums::default()));
+            at
+        });
+        (&mut self.days[at].1, found.is_err())
+    }
+}
+
 /// The customers of one pass.
 #[derive(Debug, Default)]
-pub(super) struct Customers {
-    pub counted_customers: BTreeMap<Who, Counted>,
+pub(super) struct Customers<'a> {
+    pub counted_customers: BTreeMap<Who<'a>, Counted<'a>>,
     /// Those of whom nothing can be said: conflicting events, records with dead letters that would be accepted now, events on their way.
-    pub unknown: BTreeSet<Who>,
+    pub unknown: BTreeSet<Who<'a>>,
     pub conflicts: Vec<Conflict>,
     pub counted: u64,
     pub later: u64,
     pub from_archive: u64,
 }
 
-impl Customers {
+impl Customers<'_> {
     pub fn left_out(&self) -> usize {
         self.unknown.len()
     }
 }
 
-/// Cells, over all customers.
-#[derive(Debug, Default)]
-pub(super) struct Cells {
-    pub sums: BTreeMap<CellKey, Sums>,
-    /// Events after the checkpoints fall into these: newer rows may know them.
-    pub moving: BTreeSet<CellKey>,
-    /// Events of unknown customers may fall into these.
-    pub unknown: BTreeSet<CellKey>,
-}
-
 /// Counts all events of a pass, and finds what is missing in the archive.
-pub(super) fn recount(mut events: Vec<(Fact, Seen)>, scope: &Scope<'_>, findings: &mut Findings, cells: &mut Cells) -> Customers {
-    events.sort_unstable();
+pub(super) fn recount<'a>(
+    events: &'a Events,
+    scope: &Scope<'_>,
+    findings: &mut Findings,
+    cells: &mut Cells,
+) -> Result<Customers<'a>, LogAuditError> {
     let mut customers = Customers::default();
-    for theirs in events.chunk_by(|(one, _), (other, _)| (&one.brand, &one.customer_id) == (&other.brand, &other.customer_id)) {
-        count_customer(theirs, scope, findings, cells, &mut customers);
-    }
-    customers
+    events.each_customer(|theirs| count_customer(theirs, scope, findings, cells, &mut customers))?;
+    Ok(customers)
 }
 
 /// What became of one event.
 enum Verdict<'a> {
-    Counts(&'a Fact),
-    Later(&'a Fact),
+    Counts(Fact<'a>),
+    Later(Fact<'a>),
     /// Nothing can be said.
     Unknown,
     Nothing,
 }
 
-fn count_customer(theirs: &[(Fact, Seen)], scope: &Scope<'_>, findings: &mut Findings, cells: &mut Cells, customers: &mut Customers) {
+fn count_customer<'a>(
+    theirs: &[(Fact<'a>, Seen)],
+    scope: &Scope<'_>,
+    findings: &mut Findings,
+    cells: &mut Cells,
+    customers: &mut Customers<'a>,
+) {
     let (mut counted, mut later, mut is_unknown) = (Vec::new(), Vec::new(), false);
     let mut rest = theirs;
     while let Some((first, _)) = rest.first() {
@@ -101,32 +120,29 @@ fn count_customer(theirs: &[(Fact, Seen)], scope: &Scope<'_>, findings: &mut Fin
     customers.counted += counted.len() as u64;
     customers.later += later.len() as u64;
     let Some((someone, _)) = theirs.first() else { return };
-    let who = (someone.brand.clone(), someone.customer_id.clone());
     if is_unknown {
         let own = theirs.iter().map(|(fact, _)| fact).filter(|fact| fact.is_own());
-        own.for_each(|fact| cells.unknown.extend(cells_of(fact, scope.calendar)));
-        customers.unknown.insert(who);
+        own.flat_map(|fact| cells_of(fact, scope.calendar)).for_each(|cell| cells.is_unknown(&cell));
+        customers.unknown.insert(someone.who());
         return;
     }
-    counted.sort_unstable_by_key(|fact| order(fact));
-    for fact in &later {
-        cells.moving.extend(cells_of(fact, scope.calendar));
-    }
-    if let (Some(first), false) = (counted.first(), later.is_empty()) {
-        // An earlier event may take the new customer from here.
-        cells.moving.extend(cells_of(first, scope.calendar));
+    counted.sort_unstable_by_key(order);
+    // An earlier event may take the new customer from its first.
+    let first = counted.first().filter(|_| !later.is_empty());
+    for cell in later.iter().chain(first).flat_map(|fact| cells_of(fact, scope.calendar)) {
+        cells.moves(&cell);
     }
     if counted.is_empty() && later.is_empty() {
         return;
     }
     let mut customer = count(&counted, scope.calendar, cells);
     customer.moves = !later.is_empty();
-    customers.counted_customers.insert(who, customer);
+    customers.counted_customers.insert(someone.who(), customer);
 }
 
 /// The events of one kind and id: one, but for scans by others than consumers.
-fn distinct_events(group: &[(Fact, Seen)]) -> Vec<Vec<&(Fact, Seen)>> {
-    let mut events: Vec<Vec<&(Fact, Seen)>> = Vec::new();
+fn distinct_events<'g, 'a>(group: &'g [(Fact<'a>, Seen)]) -> Vec<Vec<&'g (Fact<'a>, Seen)>> {
+    let mut events: Vec<Vec<&(Fact<'a>, Seen)>> = Vec::new();
     for entry in group {
         let known = events.iter_mut().find(|event| event.first().is_some_and(|(fact, _)| fact.is_same_event(&entry.0)));
         match known {
@@ -137,9 +153,9 @@ fn distinct_events(group: &[(Fact, Seen)]) -> Vec<Vec<&(Fact, Seen)>> {
     events
 }
 
-fn judge<'a>(event: &[&'a (Fact, Seen)], scope: &Scope<'_>, findings: &mut Findings, customers: &mut Customers) -> Verdict<'a> {
-    let facts = |is_wanted: &dyn Fn(Seen) -> bool| -> BTreeSet<&'a Fact> {
-        event.iter().filter(|(_, seen)| is_wanted(*seen)).map(|(fact, _)| fact).collect()
+fn judge<'a>(event: &[&(Fact<'a>, Seen)], scope: &Scope<'_>, findings: &mut Findings, customers: &mut Customers<'_>) -> Verdict<'a> {
+    let facts = |is_wanted: &dyn Fn(Seen) -> bool| -> BTreeSet<Fact<'a>> {
+        event.iter().filter(|(_, seen)| is_wanted(*seen)).map(|(fact, _)| *fact).collect()
     };
     let sent = facts(&|seen| seen != Seen::Archived);
     let archived = facts(&|seen| seen == Seen::Archived);
@@ -149,10 +165,10 @@ fn judge<'a>(event: &[&'a (Fact, Seen)], scope: &Scope<'_>, findings: &mut Findi
     if contents > 1 {
         if fact.is_own() {
             customers.conflicts.push(Conflict {
-                brand: fact.brand.clone(),
-                customer_id: fact.customer_id.clone(),
+                brand: fact.brand.to_owned(),
+                customer_id: fact.customer_id.to_owned(),
                 kind: KINDS.get(usize::from(fact.rank)).copied().unwrap_or_default(),
-                event_id: fact.event_id.clone(),
+                event_id: fact.event_id.to_owned(),
                 contents: contents as u64,
             });
         }
@@ -163,7 +179,7 @@ fn judge<'a>(event: &[&'a (Fact, Seen)], scope: &Scope<'_>, findings: &mut Findi
             customers.from_archive += 1;
             return Verdict::Counts(fact);
         }
-        findings.add(fact.table(), RowDifference::Unexpected { key: archive_key(fact) });
+        findings.add(fact.table(), RowDifference::Unexpected { key: archive_key(&fact) });
         return Verdict::Nothing;
     }
     let is_counted = has(Seen::Counted);
@@ -173,11 +189,11 @@ fn judge<'a>(event: &[&'a (Fact, Seen)], scope: &Scope<'_>, findings: &mut Findi
     if is_counted && fact.time_ms >= scope.archive_begins_ms {
         findings.compared(fact.table());
         match archived.first() {
-            None => findings.add(fact.table(), RowDifference::Missing { key: archive_key(fact) }),
-            Some(_) if archived.contains(fact) && archived.len() == 1 => {}
+            None => findings.add(fact.table(), RowDifference::Missing { key: archive_key(&fact) }),
+            Some(_) if archived.contains(&fact) && archived.len() == 1 => {}
             Some(_) => {
                 for other in archived.iter().filter(|other| **other != fact) {
-                    findings.add(fact.table(), RowDifference::Wrong { key: archive_key(fact), columns: wrong_columns(fact, other) });
+                    findings.add(fact.table(), RowDifference::Wrong { key: archive_key(&fact), columns: wrong_columns(&fact, other) });
                 }
             }
         }
@@ -189,26 +205,26 @@ fn judge<'a>(event: &[&'a (Fact, Seen)], scope: &Scope<'_>, findings: &mut Findi
     }
 }
 
-fn archive_key(fact: &Fact) -> Key {
-    [("brand", &fact.brand), ("customer_id", &fact.customer_id), ("event_id", &fact.event_id)]
-        .map(|(name, value)| (name.to_owned(), value.clone()))
+fn archive_key(fact: &Fact<'_>) -> Key {
+    [("brand", fact.brand), ("customer_id", fact.customer_id), ("event_id", fact.event_id)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec()
 }
 
-fn wrong_columns(expected: &Fact, seen: &Fact) -> Vec<ColumnDifference> {
-    let columns = |fact: &Fact| {
+fn wrong_columns(expected: &Fact<'_>, seen: &Fact<'_>) -> Vec<ColumnDifference> {
+    let columns = |fact: &Fact<'_>| {
         [
             ("event_time", fact.time_ms.to_string()),
-            ("subject", fact.subject.clone()),
-            ("share_id", fact.share_id.clone()),
-            ("sharer_id", fact.sharer_id.clone()),
-            ("kind", fact.kind.clone()),
-            ("role", fact.role.clone()),
+            ("subject", fact.subject.to_owned()),
+            ("share_id", fact.share_id.to_owned()),
+            ("sharer_id", fact.sharer_id.to_owned()),
+            ("kind", fact.kind.to_owned()),
+            ("role", fact.role.to_owned()),
             ("amount", fact.amount.to_string()),
-            ("campaign", fact.campaign.clone()),
-            ("sku", fact.sku.clone()),
+            ("campaign", fact.campaign.to_owned()),
+            ("sku", fact.sku.to_owned()),
             ("region", fact.region.to_string()),
-            ("channel", fact.channel.clone()),
+            ("channel", fact.channel.to_owned()),
             ("rewarded", fact.rewarded.to_string()),
         ]
     };
@@ -219,30 +235,29 @@ fn wrong_columns(expected: &Fact, seen: &Fact) -> Vec<ColumnDifference> {
         .collect()
 }
 
-fn order(fact: &Fact) -> (i64, &str, u8) {
-    (fact.time_ms, &fact.event_id, fact.rank)
+fn order<'a>(fact: &Fact<'a>) -> (i64, &'a str, u8) {
+    (fact.time_ms, fact.event_id, fact.rank)
 }
 
-fn day_of(fact: &Fact, calendar: &Calendar) -> u32 {
-    let local_ms = fact.time_ms + i64::from(calendar.zone(&fact.brand).offset_minutes()) * 60_000;
+fn day_of(fact: &Fact<'_>, calendar: &Calendar) -> u32 {
+    let local_ms = fact.time_ms + i64::from(calendar.zone(fact.brand).offset_minutes()) * 60_000;
     u32::try_from(local_ms.div_euclid(86_400_000).clamp(0, 65_535)).unwrap_or_default()
 }
 
 /// Its minute, its day, and the customers of its day.
-fn cells_of(fact: &Fact, calendar: &Calendar) -> [CellKey; 3] {
-    let (brand, campaign, channel) = (fact.brand.clone(), fact.campaign.clone(), fact.channel.clone());
-    let minute = (fact.time_ms.div_euclid(60_000) * 60).to_string();
-    let day = day_of(fact, calendar).to_string();
-    let province = (fact.region / 10_000 * 10_000).to_string();
+fn cells_of<'a>(fact: &Fact<'a>, calendar: &Calendar) -> [CellKey<'a>; 3] {
+    let (brand, campaign, channel) = (fact.brand, fact.campaign, fact.channel);
+    let minute = u32::try_from(fact.time_ms.div_euclid(60_000) * 60).unwrap_or(u32::MAX);
+    let (day, province) = (day_of(fact, calendar), fact.region / 10_000 * 10_000);
     [
-        ("activity_minute", vec![brand.clone(), minute, campaign.clone(), channel.clone(), province]),
-        ("activity_day", vec![brand.clone(), day.clone(), campaign, fact.sku.clone(), channel, fact.region.to_string()]),
-        ("active_customers_day", vec![brand, day]),
+        CellKey { table: CellTable::Minute, brand, bucket: minute, campaign, sku: "", channel, region: province },
+        CellKey { table: CellTable::Day, brand, bucket: day, campaign, sku: fact.sku, channel, region: fact.region },
+        CellKey { table: CellTable::ActiveDay, brand, bucket: day, campaign: "", sku: "", channel: "", region: 0 },
     ]
 }
 
 /// What one event adds to its day.
-fn sums_of(fact: &Fact) -> Sums {
+fn sums_of(fact: &Fact<'_>) -> Sums {
     let is = |holds: bool| i64::from(holds);
     let is_scan = fact.rank == 0;
     let came_by_somebody = !fact.sharer_id.is_empty() && fact.sharer_id != fact.customer_id;
@@ -266,25 +281,17 @@ const JOINS: usize = 3;
 const NEW_CUSTOMERS: usize = 10;
 const ACTIVE: usize = 11;
 
-fn add(known: &mut Sums, more: &Sums) {
-    known.iter_mut().zip(more).for_each(|(known, more)| *known = known.saturating_add(*more));
-}
-
-fn count(counted: &[&Fact], calendar: &Calendar, cells: &mut Cells) -> Counted {
+fn count<'a>(counted: &[Fact<'a>], calendar: &Calendar, cells: &mut Cells) -> Counted<'a> {
     let mut customer = Counted::default();
     for (index, fact) in counted.iter().enumerate() {
         let sums = sums_of(fact);
-        let [_, day_cell, active_day] = cells_of(fact, calendar);
         if index == 0 {
-            customer.first = (fact.time_ms, fact.event_id.clone());
+            customer.first = (fact.time_ms, fact.event_id);
         }
         let kinds = [true, fact.rank == 0, fact.kind == "payment", fact.rank == 2];
         customer.last_ms.iter_mut().zip(kinds).filter(|(_, is_kind)| *is_kind).for_each(|(last, _)| *last = fact.time_ms.max(*last));
         add(&mut customer.total, &sums);
-        let day = day_of(fact, calendar);
-        let is_new_day = !customer.days.contains_key(&day);
-        customer.total[ACTIVE] += i64::from(is_new_day);
-        let before = customer.days.entry(day).or_default();
+        let (before, is_new_day) = customer.on_day(day_of(fact, calendar));
         // Customers of a day: active, and by what they did for the first time that day.
         let mut of_day = Sums::default();
         for did in [0, 5, 6] {
@@ -292,14 +299,14 @@ fn count(counted: &[&Fact], calendar: &Calendar, cells: &mut Cells) -> Counted {
         }
         of_day[ACTIVE] = i64::from(is_new_day);
         add(before, &sums);
-        add(cells.sums.entry(active_day).or_default(), &of_day);
+        customer.total[ACTIVE] += i64::from(is_new_day);
         let mut of_cell = sums;
         of_cell[JOINS] = 0;
         of_cell[NEW_CUSTOMERS] = i64::from(index == 0);
-        let [minute_cell, ..] = cells_of(fact, calendar);
-        for cell in [minute_cell, day_cell] {
-            add(cells.sums.entry(cell).or_default(), &of_cell);
-        }
+        let [minute, day, active_day] = cells_of(fact, calendar);
+        cells.count(&minute, &of_cell);
+        cells.count(&day, &of_cell);
+        cells.count(&active_day, &of_day);
     }
     customer
 }

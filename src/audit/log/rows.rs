@@ -1,12 +1,10 @@
 //! Serving rows as they are stored, with their versions.
 
-use std::collections::BTreeMap;
-
 use clickhouse::Row;
 use serde::Deserialize;
 
-use super::facts::Part;
-use super::snapshot::{CellKey, Sums, Who};
+use super::cells::{CellKey, CellTable, Cells, SUMS, Sums};
+use super::facts::{Part, Who};
 use crate::config::Config;
 use crate::store::{Admin, AdminError};
 
@@ -24,51 +22,63 @@ pub(super) struct CustomerRow {
     pub last_scan_ms: i64,
     pub last_purchase_ms: i64,
     pub last_share_ms: i64,
-    pub sums: Vec<i64>,
+    /// Those that the table has.
+    pub sums: Sums,
     pub version: u64,
 }
 
+/// A row of `customer_days`.
 #[derive(Debug, Row, Deserialize)]
-struct DayRow {
-    brand: String,
-    customer_id: String,
-    day: u32,
-    sums: Vec<i64>,
-    version: u64,
+pub(super) struct DayRow {
+    pub brand: String,
+    pub customer_id: String,
+    pub day: u32,
+    /// Those that the table has.
+    pub sums: Sums,
+    pub version: u64,
 }
 
-#[derive(Debug, Row, Deserialize)]
-struct CellRow {
-    key: Vec<String>,
-    sums: Vec<i64>,
+impl CustomerRow {
+    pub fn who(&self) -> Who<'_> {
+        (&self.brand, &self.customer_id)
+    }
 }
 
-/// The serving rows of customers.
+impl DayRow {
+    pub fn who(&self) -> Who<'_> {
+        (&self.brand, &self.customer_id)
+    }
+}
+
+#[derive(Row, Deserialize)]
+struct CellRow<'a> {
+    brand: &'a str,
+    bucket: u32,
+    campaign: &'a str,
+    sku: &'a str,
+    channel: &'a str,
+    region: u32,
+    sums: Sums,
+}
+
+/// The serving rows of customers, in no order.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
-    pub customers: BTreeMap<Who, CustomerRow>,
-    /// By day: sums (those that the table has) and version.
-    pub days: BTreeMap<(Who, u32), (Sums, u64)>,
+    pub customers: Vec<CustomerRow>,
+    pub days: Vec<DayRow>,
 }
 
-/// The serving rows of cells, summed over tasks.
-#[derive(Debug, Default)]
-pub(super) struct Cells {
-    pub sums: BTreeMap<CellKey, Sums>,
-    /// Minutes before this are on their way out, Unix seconds.
-    pub first_minute: u32,
-}
-
-/// The sums of `snapshot::SUMS` as an array; what a table does not have is 0.
-fn sums(has: &[&str], renamed: &[(&str, &str)]) -> String {
-    let columns = super::snapshot::SUMS.map(|name| {
+/// The sums of [`SUMS`] as a tuple; what a table does not have is 0. Over all rows of a key if they are added up.
+fn sums(has: &[&str], renamed: &[(&str, &str)], are_added: bool) -> String {
+    let columns = SUMS.map(|name| {
         let renamed = renamed.iter().find(|(sum, _)| *sum == name).map(|(_, column)| *column);
         match renamed.or_else(|| has.contains(&name).then_some(name)) {
+            Some(column) if are_added => format!("sum(toInt64(t.{column}))"),
             Some(column) => format!("toInt64(t.{column})"),
             None => "toInt64(0)".to_owned(),
         }
     });
-    format!("[{}]", columns.join(", "))
+    format!("tuple({})", columns.join(", "))
 }
 
 /// What every table of a customer has.
@@ -76,12 +86,6 @@ pub(super) const DAY_SUMS: [&str; 9] = ["scans", "draws", "joins", "visits", "sh
 /// What cells have, but for `referred_customers`, which depends on others' events.
 pub(super) const CELL_SUMS: [&str; 10] =
     ["scans", "verifies", "draws", "visits", "shares", "orders", "refunds", "paid", "refunded", "new_customers"];
-
-fn fixed(sums: &[i64]) -> Sums {
-    let mut fixed = Sums::default();
-    fixed.iter_mut().zip(sums).for_each(|(fixed, sum)| *fixed = *sum);
-    fixed
-}
 
 impl Serving {
     pub async fn read(admin: &Admin, part: Part) -> Result<Serving, AdminError> {
@@ -96,7 +100,7 @@ impl Serving {
                 ms("last_scan_time", "last_scan_ms"),
                 ms("last_purchase_time", "last_purchase_ms"),
                 ms("last_share_time", "last_share_ms"),
-                sums(&has, &[("active", "active_days")]),
+                sums(&has, &[("active", "active_days")], false),
                 part.condition()
             ))
             .await?;
@@ -104,38 +108,42 @@ impl Serving {
             .rows(&format!(
                 "SELECT toString(t.brand) AS brand, customer_id, toUInt32(toUInt16(t.day)) AS day, {} AS sums, version \
                  FROM customer_days AS t FINAL WHERE {}",
-                sums(&DAY_SUMS, &[]),
+                sums(&DAY_SUMS, &[], false),
                 part.condition()
             ))
             .await?;
-        Ok(Serving {
-            customers: customers.into_iter().map(|row| ((row.brand.clone(), row.customer_id.clone()), row)).collect(),
-            days: days.into_iter().map(|row| (((row.brand, row.customer_id), row.day), (fixed(&row.sums), row.version))).collect(),
-        })
+        Ok(Serving { customers, days })
     }
 }
 
-impl Cells {
-    pub async fn read(admin: &Admin, config: &Config) -> Result<Cells, AdminError> {
-        let hours = (config.clickhouse.minute_retention_days * 24).saturating_sub(EXPIRY_MARGIN_HOURS);
-        let first_minute: u32 = admin.row(&format!("SELECT toUnixTimestamp(toStartOfMinute(now() - toIntervalHour({hours})))")).await?;
-        let mut cells = Cells { first_minute, ..Cells::default() };
-        let text = |columns: &[&str]| columns.iter().map(|column| format!("toString({column})")).collect::<Vec<_>>().join(", ");
-        let minute = text(&["t.brand", "toUnixTimestamp(t.minute)", "t.campaign", "t.channel", "t.region"]);
-        let day = text(&["t.brand", "toUInt16(t.day)", "t.campaign", "t.sku", "t.channel", "t.region"]);
-        let active = text(&["t.brand", "toUInt16(t.day)"]);
-        let of_days = [("scans", "scanners"), ("shares", "sharers"), ("orders", "buyers"), ("active", "active")];
-        for (table, key, sums, condition) in [
-            ("activity_minute", minute, sums(&CELL_SUMS, &[]), format!("t.minute >= toDateTime({first_minute}, 'UTC')")),
-            ("activity_day", day, sums(&CELL_SUMS, &[]), "1".to_owned()),
-            ("active_customers_day", active, sums(&[], &of_days), "1".to_owned()),
-        ] {
-            let query = format!("SELECT [{key}] AS key, sumForEach({sums}) AS sums FROM {table} AS t FINAL WHERE {condition} GROUP BY key");
-            let rows: Vec<CellRow> = admin.rows(&query).await?;
-            cells.sums.extend(rows.into_iter().map(|row| ((table, row.key), fixed(&row.sums))));
-        }
-        Ok(cells)
+/// Adds the serving rows of cells, summed over tasks.
+pub(super) async fn read_cells(admin: &Admin, config: &Config, cells: &mut Cells) -> Result<(), AdminError> {
+    let hours = (config.clickhouse.minute_retention_days * 24).saturating_sub(EXPIRY_MARGIN_HOURS);
+    cells.first_minute = admin.row(&format!("SELECT toUnixTimestamp(toStartOfMinute(now() - toIntervalHour({hours})))")).await?;
+    let of_days = [("scans", "scanners"), ("shares", "sharers"), ("orders", "buyers"), ("active", "active")];
+    let (day, text) = ("toUInt32(toUInt16(t.day))", |column: &str| format!("toString(t.{column})"));
+    let (campaign, sku, channel, region) = (text("campaign"), text("sku"), text("channel"), "toUInt32(t.region)");
+    let (no_text, no_number) = ("''", "toUInt32(0)");
+    let of_minute = ["toUInt32(toUnixTimestamp(t.minute))", &campaign, no_text, &channel, region];
+    let of_cell = sums(&CELL_SUMS, &[], true);
+    for (table, [bucket, campaign, sku, channel, region], sums, condition) in [
+        (CellTable::Minute, of_minute, &of_cell, format!("t.minute >= toDateTime({}, 'UTC')", cells.first_minute)),
+        (CellTable::Day, [day, &campaign, &sku, &channel, region], &of_cell, "1".to_owned()),
+        (CellTable::ActiveDay, [day, no_text, no_text, no_text, no_number], &sums(&[], &of_days, true), "1".to_owned()),
+    ] {
+        let query = format!(
+            "SELECT toString(t.brand) AS brand, {bucket} AS bucket, {campaign} AS campaign, {sku} AS sku, {channel} AS channel, {region} AS region, \
+             {sums} AS sums FROM {} AS t FINAL WHERE {condition} GROUP BY brand, bucket, campaign, sku, channel, region",
+            table.name()
+        );
+        let see = |row: CellRow<'_>| {
+            let CellRow { brand, bucket, campaign, sku, channel, region, sums } = row;
+            cells.see(&CellKey { table, brand, bucket, campaign, sku, channel, region }, &sums);
+            Ok(())
+        };
+        admin.each::<CellRow<'_>, AdminError>(&query, see).await?;
     }
+    Ok(())
 }
 
 /// Events before this have left the archive, or are about to: Unix milliseconds; 0 = it is kept for ever.

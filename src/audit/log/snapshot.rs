@@ -2,21 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use clickhouse::Row;
 use prost::Message as _;
+use serde::Deserialize;
 
 use super::LogAuditError;
+use super::cells::{CellKey, CellTable, Cells, Sums, add};
+use super::facts::{Part, Who};
+use super::packed::{Packed, Place};
 use crate::engine::StateKind;
 use crate::model::{Offset, TopicPartition, Version, owner};
 use crate::pb;
 use crate::rescale::MARKER_TASK;
 use crate::store::{Admin, literal};
 use crate::task::{KIND_MARK, KIND_POSITIONS, Positions};
-
-/// Sums of a cell or day, in the order of [`SUMS`].
-pub(super) type Sums = [i64; 12];
-/// Names of the sums, as the tables have them.
-pub(super) const SUMS: [&str; 12] =
-    ["scans", "verifies", "draws", "joins", "visits", "shares", "orders", "refunds", "paid", "refunded", "new_customers", "active"];
 
 /// A checkpoint without its state.
 #[derive(Debug)]
@@ -34,9 +33,6 @@ impl Checkpoint {
     }
 }
 
-/// Brand and customer.
-pub(super) type Who = (String, String);
-
 /// A customer as the state has it.
 #[derive(Debug, Default)]
 pub(super) struct StoredCustomer {
@@ -47,11 +43,50 @@ pub(super) struct StoredCustomer {
     /// Over everything; `active` is the number of days.
     pub total: Sums,
     /// Days that are kept one by one.
-    pub days: BTreeMap<u32, Sums>,
+    pub days: Vec<(u32, Sums)>,
 }
 
-/// Table, and the columns of a cell's key as texts.
-pub(super) type CellKey = (&'static str, Vec<String>);
+/// All customers of the state, as they are stored: taken apart one after the other.
+#[derive(Debug, Default)]
+pub(super) struct StoredCustomers {
+    packed: Packed,
+    /// By brand and customer.
+    places: Vec<Place>,
+}
+
+impl StoredCustomers {
+    fn push(&mut self, who: Who<'_>, state: &[u8]) -> Result<(), LogAuditError> {
+        self.places.push(self.packed.put(&(who, state))?);
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        let packed = &self.packed;
+        let who = |place: Place| packed.get::<Who<'_>>(place).unwrap_or_default();
+        self.places.sort_unstable_by(|one, other| who(*one).cmp(&who(*other)));
+    }
+
+    fn who(&self, place: Place) -> Who<'_> {
+        self.packed.get(place).unwrap_or_default()
+    }
+
+    /// Those of a part, in order.
+    pub fn of(&self, part: Part) -> impl Iterator<Item = Who<'_>> {
+        self.places.iter().map(|place| self.who(*place)).filter(move |(_, customer)| part.has(customer))
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// When its state cannot be read.
+    pub fn get(&self, who: Who<'_>) -> Result<Option<StoredCustomer>, String> {
+        let Ok(found) = self.places.binary_search_by(|place| self.who(*place).cmp(&who)) else { return Ok(None) };
+        let Some(place) = self.places.get(found) else { return Ok(None) };
+        let (_, state): (Who<'_>, &[u8]) = self.packed.get(*place).map_err(|error| error.to_string())?;
+        let state = pb::CustomerState::decode(state).map_err(|error| error.to_string())?;
+        Ok(Some(stored_customer(&state)))
+    }
+}
 
 /// Everything that the checkpoints say.
 #[derive(Debug, Default)]
@@ -60,9 +95,7 @@ pub(in crate::audit) struct Snapshot {
     checkpoints: BTreeMap<String, Checkpoint>,
     /// Which task reads a log, and where it stands.
     homes: BTreeMap<TopicPartition, (String, Offset)>,
-    pub(super) customers: BTreeMap<Who, StoredCustomer>,
-    /// Summed over the tasks.
-    pub(super) cells: BTreeMap<CellKey, Sums>,
+    pub(super) customers: StoredCustomers,
 }
 
 /// Whether a record is in the state of its customer's task.
@@ -74,52 +107,55 @@ pub(super) enum Standing {
 }
 
 impl Snapshot {
-    /// Positions and state.
-    pub(super) async fn read(admin: &Admin, tasks: u32) -> Result<Snapshot, LogAuditError> {
+    /// Positions and state; what it says of cells, over all tasks, goes to the cells.
+    pub(super) async fn read(admin: &Admin, tasks: u32, cells: &mut Cells) -> Result<Snapshot, LogAuditError> {
         let kinds = [StateKind::Customer, StateKind::MinuteCell, StateKind::DayCell, StateKind::ActiveDay];
-        Snapshot::read_kinds(admin, tasks, &kinds.map(|kind| kind as u8)).await
+        Snapshot::read_kinds(admin, tasks, &kinds.map(|kind| kind as u8), cells).await
     }
 
     /// Positions alone.
     pub async fn read_positions(admin: &Admin, tasks: u32) -> Result<Snapshot, LogAuditError> {
-        Snapshot::read_kinds(admin, tasks, &[]).await
+        Snapshot::read_kinds(admin, tasks, &[], &mut Cells::default()).await
     }
 
-    async fn read_kinds(admin: &Admin, tasks: u32, kinds: &[u8]) -> Result<Snapshot, LogAuditError> {
+    async fn read_kinds(admin: &Admin, tasks: u32, kinds: &[u8], cells: &mut Cells) -> Result<Snapshot, LogAuditError> {
         let kinds: Vec<String> = [KIND_POSITIONS].iter().chain(kinds).map(u8::to_string).collect();
+        // In the order of the table's key, so that the server streams them; a task's positions come first.
         let query = format!(
             "SELECT toString(s.task) AS task, generation, kind, key, payload FROM task_state AS s FINAL \
              WHERE s.task != {} AND (s.task, generation) IN (SELECT task, max(generation) FROM task_state WHERE kind = {KIND_MARK} GROUP BY task) \
-             AND kind IN ({}) ORDER BY kind",
+             AND kind IN ({}) ORDER BY s.task, generation, kind",
             literal(MARKER_TASK),
             kinds.join(", "),
         );
-        let answer = admin.bytes(&query).await?;
-        let mut rest = Reader(&answer);
         let mut snapshot = Snapshot { tasks, ..Snapshot::default() };
-        while !rest.0.is_empty() {
-            let task = rest.text().map_err(|reason| LogAuditError::State { task: "of no name".to_owned(), kind: 0, reason })?;
-            let row = StateRow::read(&mut rest).map_err(|reason| LogAuditError::State { task: task.clone(), kind: 0, reason })?;
-            let kind = row.kind;
-            snapshot.row(&task, &row).map_err(|reason| LogAuditError::State { task, kind, reason })?;
-        }
+        admin.each::<StateRow<'_>, LogAuditError>(&query, |row| snapshot.row(&row, cells)).await?;
         if let Some(task) = (0..tasks).map(|task| task.to_string()).find(|task| !snapshot.checkpoints.contains_key(task)) {
             return Err(LogAuditError::NoCheckpoint { task });
         }
         snapshot.find_homes();
+        snapshot.customers.sort();
         Ok(snapshot)
     }
 
     /// Takes a row: positions come first. What another number of tasks left behind is nobody's state.
-    fn row(&mut self, task: &str, row: &StateRow<'_>) -> Result<(), String> {
+    fn row(&mut self, row: &StateRow<'_>, cells: &mut Cells) -> Result<(), LogAuditError> {
+        let unreadable = |reason: String| LogAuditError::State { task: row.task.to_owned(), kind: row.kind, reason };
         if row.kind == KIND_POSITIONS {
-            let positions = Positions::decode(row.payload).map_err(|error| error.to_string())?;
+            let positions = Positions::decode(row.payload).map_err(|error| unreadable(error.to_string()))?;
             if positions.tasks == self.tasks {
-                self.checkpoints.insert(task.to_owned(), Checkpoint { generation: row.generation, positions });
+                self.checkpoints.insert(row.task.to_owned(), Checkpoint { generation: row.generation, positions });
             }
             return Ok(());
         }
-        if self.checkpoints.contains_key(task) { self.take(row.kind, row.key, row.payload) } else { Ok(()) }
+        if !self.checkpoints.contains_key(row.task) {
+            return Ok(());
+        }
+        if StateKind::from_number(row.kind) == Some(StateKind::Customer) {
+            let who = who_of(row.key).map_err(unreadable)?;
+            return self.customers.push(who, row.payload);
+        }
+        take_cell(row, cells).map_err(unreadable)
     }
 
     /// A log belongs to the task that has read it furthest: others may know it from before a topic was taken out.
@@ -191,37 +227,54 @@ impl Snapshot {
         self.checkpoints.get(&owner(customer_id, self.tasks).to_string())
     }
 
+    /// A customer's state.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn stored(&self, who: Who<'_>) -> Result<Option<StoredCustomer>, LogAuditError> {
+        let task = || owner(who.1, self.tasks).to_string();
+        self.customers.get(who).map_err(|reason| LogAuditError::State { task: task(), kind: StateKind::Customer as u8, reason })
+    }
+
     /// Cells of events before this may have left the state of some task, Unix milliseconds.
     pub(super) fn forgotten_before_ms(&self) -> i64 {
         self.checkpoints.values().map(|checkpoint| checkpoint.positions.horizon_ms).max().unwrap_or_default()
     }
+}
 
-    fn take(&mut self, kind: u8, key: &[u8], payload: &[u8]) -> Result<(), String> {
-        let mut key = Reader(key);
-        let unreadable = |source: prost::DecodeError| source.to_string();
-        let cell = match StateKind::from_number(kind) {
-            Some(StateKind::Customer) => {
-                let who = (key.text()?, key.text()?);
-                let state = pb::CustomerState::decode(payload).map_err(unreadable)?;
-                self.customers.insert(who, stored_customer(&state));
-                return Ok(());
-            }
-            Some(StateKind::MinuteCell) => {
-                let (brand, minute) = (key.text()?, key.number()?);
-                ("activity_minute", vec![brand, (u64::from(minute) * 60).to_string(), key.text()?, key.text()?, key.number()?.to_string()])
-            }
-            Some(StateKind::DayCell) => {
-                let (brand, day) = (key.text()?, key.number()?.to_string());
-                ("activity_day", vec![brand, day, key.text()?, key.text()?, key.text()?, key.number()?.to_string()])
-            }
-            Some(StateKind::ActiveDay) => ("active_customers_day", vec![key.text()?, key.number()?.to_string()]),
-            _ => return Ok(()),
-        };
-        let sums = sums_of(&pb::SumsState::decode(payload).map_err(unreadable)?);
-        let known = self.cells.entry(cell).or_default();
-        known.iter_mut().zip(sums).for_each(|(known, sum)| *known = known.wrapping_add(sum));
-        Ok(())
-    }
+fn who_of(key: &[u8]) -> Result<Who<'_>, String> {
+    let mut key = Reader(key);
+    Ok((key.text()?, key.text()?))
+}
+
+/// Adds a cell of a task.
+fn take_cell(row: &StateRow<'_>, cells: &mut Cells) -> Result<(), String> {
+    let mut key = Reader(row.key);
+    let nowhere = CellKey { table: CellTable::ActiveDay, brand: key.text()?, bucket: 0, campaign: "", sku: "", channel: "", region: 0 };
+    let number = key.number()?;
+    let cell = match StateKind::from_number(row.kind) {
+        Some(StateKind::MinuteCell) => CellKey {
+            table: CellTable::Minute,
+            bucket: number.saturating_mul(60),
+            campaign: key.text()?,
+            channel: key.text()?,
+            region: key.number()?,
+            ..nowhere
+        },
+        Some(StateKind::DayCell) => CellKey {
+            table: CellTable::Day,
+            bucket: number,
+            campaign: key.text()?,
+            sku: key.text()?,
+            channel: key.text()?,
+            region: key.number()?,
+            ..nowhere
+        },
+        Some(StateKind::ActiveDay) => CellKey { bucket: number, ..nowhere },
+        _ => return Ok(()),
+    };
+    cells.store(&cell, &sums_of(&pb::SumsState::decode(row.payload).map_err(|error| error.to_string())?));
+    Ok(())
 }
 
 fn stored_customer(state: &pb::CustomerState) -> StoredCustomer {
@@ -230,13 +283,13 @@ fn stored_customer(state: &pb::CustomerState) -> StoredCustomer {
         last_ms: [state.last_event_ms, state.last_scan_ms, state.last_purchase_ms, state.last_share_ms],
         ..StoredCustomer::default()
     };
-    let mut add = |sums: &pb::SumsState| stored.total.iter_mut().zip(sums_of(sums)).for_each(|(total, sum)| *total += sum);
-    state.before.iter().for_each(&mut add);
-    state.months.iter().filter_map(|month| month.sums.as_ref()).for_each(&mut add);
+    let mut total = |sums: &pb::SumsState| add(&mut stored.total, &sums_of(sums));
+    state.before.iter().for_each(&mut total);
+    state.months.iter().filter_map(|month| month.sums.as_ref()).for_each(&mut total);
     for day in &state.days {
         let sums = day.sums.unwrap_or_default();
-        add(&sums);
-        stored.days.insert(day.day, sums_of(&sums));
+        total(&sums);
+        stored.days.push((day.day, sums_of(&sums)));
     }
     if let Some(active) = stored.total.last_mut() {
         *active += i64::try_from(state.days.len()).unwrap_or(i64::MAX);
@@ -263,22 +316,16 @@ fn sums_of(state: &pb::SumsState) -> Sums {
 }
 
 /// A row as the server sends it.
+#[derive(Row, Deserialize)]
 struct StateRow<'a> {
+    task: &'a str,
     generation: u64,
     kind: u8,
     key: &'a [u8],
     payload: &'a [u8],
 }
 
-impl<'a> StateRow<'a> {
-    fn read(rest: &mut Reader<'a>) -> Result<Self, String> {
-        let generation = u64::from_le_bytes(rest.chunk()?);
-        let [kind] = rest.chunk()?;
-        Ok(StateRow { generation, kind, key: rest.blob()?, payload: rest.blob()? })
-    }
-}
-
-/// Reads RowBinary and keys: texts with a LEB128 length, numbers of keys in four bytes, big endian.
+/// Reads keys: texts with a LEB128 length, numbers of keys in four bytes, big endian.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -297,8 +344,8 @@ impl<'a> Reader<'a> {
         Ok(blob)
     }
 
-    fn text(&mut self) -> Result<String, String> {
-        String::from_utf8(self.blob()?.to_vec()).map_err(|error| error.to_string())
+    fn text(&mut self) -> Result<&'a str, String> {
+        std::str::from_utf8(self.blob()?).map_err(|error| error.to_string())
     }
 
     fn number(&mut self) -> Result<u32, String> {
