@@ -160,15 +160,6 @@ fn a_hundred_thousand_campaigns_and_a_long_chain_of_referrals_are_exact() -> Res
     must_be_exact(&world)
 }
 
-/// Puts off the lists that ClickHouse refreshes by itself: with millions of customers they need most of the small server that the
-/// pipeline's memory is watched beside.
-fn put_off_the_lists(world: &World<'_>) -> Result<()> {
-    let scheduled = "SELECT name FROM system.tables WHERE database = currentDatabase() AND create_table_query LIKE '% REFRESH EVERY %'";
-    let views = world.rows(scheduled)?;
-    ensure!(!views.is_empty(), "no view is refreshed on schedule");
-    views.iter().flatten().try_for_each(|view| world.query(&format!("ALTER TABLE {view} MODIFY REFRESH EVERY 1 YEAR")).map(drop))
-}
-
 /// Resident memory of a process, MiB.
 fn resident_mib(pipeline: &Pipeline) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pipeline.pid()))?;
@@ -185,7 +176,7 @@ fn a_long_outage_of_clickhouse_at_full_rate_pauses_reading_within_the_limits_and
     let mut world = World::on(&stack, "outage")?;
     world.set("limits.buffered_bytes", BUFFERED_BYTES);
     world.migrate(4)?;
-    put_off_the_lists(&world)?;
+    world.put_off_the_lists()?;
     let pipeline = world.start()?;
     // Sent on until after the outage.
     let load = Load::start(&world, options((seconds + 10) * u64::from(per_second), 4), per_second)?;

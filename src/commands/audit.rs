@@ -71,7 +71,7 @@ pub struct AuditArgs {
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t = Source::Archive)]
     pub source: Source,
     /// Read the archive, or with --source log the topics, N times, each time for another part of the customers, to hold less in memory [default: the
-    /// archive as often as --memory-mib needs, topics once for every 1.25 million records and archived events, which take 2 GiB]
+    /// archive as often as --memory-mib needs, topics once for every 10 million records and archived events, which take 3 GiB]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_PASSES))]
     pub passes: Option<u64>,
     /// Memory that a query may take on the server; what needs more goes to its disk

@@ -1,11 +1,12 @@
 //! Generated events under way while a test kills things, and what must be true afterwards.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use onecode::generate::{CLASS_HEADER, Class, Generator, Options};
+use onecode::generate::{CLASS_HEADER, Class, GeneratedRecord, Generator, Options};
 use onecode::model::EventKind;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -43,10 +44,20 @@ impl Load {
     /// # Errors
     /// When the options make no sense.
     pub fn start(world: &World<'_>, options: Options, per_second: u32) -> Result<Load> {
+        Load::start_part(world, options, 0..u64::MAX, per_second)
+    }
+
+    /// The same with some of these records only, by their numbers: the rest is for another load.
+    ///
+    /// # Errors
+    /// As [`Load::start`].
+    pub fn start_part(world: &World<'_>, options: Options, part: Range<u64>, per_second: u32) -> Result<Load> {
         let topics = [EventKind::Scan, EventKind::Purchase, EventKind::Share].map(|kind| world.topic(&format!("{}s", kind.name())));
         let brokers = world.stack.kafka.bootstrap();
         let generator = Generator::new(options)?;
-        let thread = std::thread::spawn(move || send(&brokers, &topics, generator, per_second));
+        let (before, count) = (usize::try_from(part.start)?, usize::try_from(part.end - part.start)?);
+        let records = generator.skip(before).take(count);
+        let thread = std::thread::spawn(move || send(&brokers, &topics, records, per_second));
         Ok(Load { thread })
     }
 
@@ -65,7 +76,7 @@ impl Load {
     }
 }
 
-fn send(brokers: &str, topics: &[String; 3], generator: Generator, per_second: u32) -> Result<()> {
+fn send(brokers: &str, topics: &[String; 3], records: impl Iterator<Item = GeneratedRecord>, per_second: u32) -> Result<()> {
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("enable.idempotence", "true")
@@ -73,7 +84,7 @@ fn send(brokers: &str, topics: &[String; 3], generator: Generator, per_second: u
         .set("linger.ms", "5")
         .create()?;
     let began = Instant::now();
-    for (sent, record) in generator.enumerate() {
+    for (sent, record) in records.enumerate() {
         let due = Duration::from_secs_f64(sent as f64 / f64::from(per_second));
         if sent % 100 == 0 {
             std::thread::sleep(due.saturating_sub(began.elapsed()));

@@ -102,7 +102,7 @@ pub enum LogAuditError {
     },
 }
 
-/// Records and archived events that a pass holds in memory, about: 2 GiB of them (with 9.6 million it was beyond 15 GiB). More passes are made for more.
+/// Records and archived events that a pass holds in memory, about: some 3 GiB with the customers whom they are of. More passes are made for more.
 pub const EVENTS_PER_PASS: u64 = 10_000_000;
 /// More passes than this are never made.
 pub const MOST_PASSES: u64 = 4_096;
