@@ -31,6 +31,7 @@ impl Packed {
         packed
     }
 
+    #[inline]
     fn push(&mut self, number: u64) {
         let mut rest = number;
         while let Some(byte) = self.bytes.get_mut(self.length) {
@@ -69,9 +70,12 @@ impl Packed {
     }
 }
 
-/// Packed sums that are kept: in place up to 16 bytes.
+/// Packed sums of so many bytes are kept in place.
+const IN_PLACE: usize = 16;
+
+/// Packed sums that are kept.
 #[derive(Clone, Debug, Default)]
-pub(super) struct KeptSums(SmallVec<[u8; 16]>);
+pub(super) struct KeptSums(SmallVec<[u8; IN_PLACE]>);
 
 impl KeptSums {
     pub(super) fn read(&self) -> Sums {
@@ -80,8 +84,14 @@ impl KeptSums {
 
     pub(super) fn write(&mut self, sums: &Sums) {
         let packed = Packed::of(sums);
-        self.0.clear();
-        self.0.extend_from_slice(packed.bytes());
+        match packed.bytes.first_chunk() {
+            // Most sums: sixteen bytes at once, of which the first count.
+            Some(short) if packed.length <= IN_PLACE && !self.0.spilled() => self.0 = SmallVec::from_buf_and_len(*short, packed.length),
+            _ => {
+                self.0.clear();
+                self.0.extend_from_slice(packed.bytes());
+            }
+        }
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

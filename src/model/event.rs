@@ -4,8 +4,7 @@
 
 use std::borrow::Cow;
 
-use smallvec::SmallVec;
-use xxhash_rust::xxh3::xxh3_64;
+use super::gathered::Gathered;
 
 /// Text of an event: borrowed from the record unless the format had to unescape it.
 pub type Text<'a> = Cow<'a, str>;
@@ -279,17 +278,17 @@ impl Event<'_> {
 
     /// 64-bit hash of (kind, event id): what a customer remembers of an event.
     pub fn id_hash(&self) -> u64 {
-        let mut identity: SmallVec<[u8; 136]> = SmallVec::new();
-        identity.push(self.kind() as u8);
-        identity.extend_from_slice(self.event_id.as_bytes());
-        xxh3_64(&identity)
+        let mut identity = Gathered::<136>::new();
+        identity.bytes(&[self.kind() as u8]);
+        identity.bytes(self.event_id.as_bytes());
+        identity.hash()
     }
 
     /// 32-bit hash of the decoded fields other than the identity: tells a repeat from a conflict. Stored: never change it.
     pub fn content_hash(&self) -> u32 {
-        let mut content = Content(SmallVec::new());
+        let mut content = Gathered::<512>::new();
         content.number(self.time_ms as u64);
-        content.via(self.via.as_ref());
+        gather_via(&mut content, self.via.as_ref());
         match &self.body {
             Body::Scan(scan) => {
                 for text in [&scan.code, &scan.sku, &scan.batch, &scan.campaign, &scan.channel, &scan.device] {
@@ -320,32 +319,17 @@ impl Event<'_> {
                 content.number(u64::from(share.rewarded));
             }
         }
-        (xxh3_64(&content.0) >> 32) as u32
+        (content.hash() >> 32) as u32
     }
 }
 
-/// What the content hash is of: fields, each with its length so that neighbours cannot be shifted into each other. Gathered first: most events
-/// are short, and a hash that is fed in pieces costs more to set up than to feed.
-struct Content(SmallVec<[u8; 512]>);
-
-impl Content {
-    fn number(&mut self, number: u64) {
-        self.0.extend_from_slice(&number.to_le_bytes());
-    }
-
-    fn text(&mut self, text: &str) {
-        self.number(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
-    }
-
-    fn via(&mut self, via: Option<&Via<'_>>) {
-        match via {
-            None => self.number(0),
-            Some(via) => {
-                self.number(1);
-                self.text(&via.share_id);
-                self.text(&via.sharer_id);
-            }
+fn gather_via<const SHORT: usize>(content: &mut Gathered<SHORT>, via: Option<&Via<'_>>) {
+    match via {
+        None => content.number(0),
+        Some(via) => {
+            content.number(1);
+            content.text(&via.share_id);
+            content.text(&via.sharer_id);
         }
     }
 }

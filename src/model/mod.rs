@@ -5,6 +5,7 @@
 
 mod calendar;
 mod event;
+mod gathered;
 mod owner;
 mod position;
 mod reason;

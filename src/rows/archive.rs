@@ -70,18 +70,15 @@ fn push_purchase(event: &Event<'_>, purchase: &Purchase<'_>, rows: &mut RowBuffe
     rows.push(|out| {
         out.string(&event.brand).string(&event.customer_id).i64(event.time_ms).string(&event.event_id).string(&purchase.order_id);
         out.string(purchase.kind.name()).i64(purchase.amount).string(&purchase.currency);
-        out.length(purchase.lines.len());
-        for line in &purchase.lines {
+        out.array(purchase.lines.iter(), |out, line| {
             out.string(&line.sku);
-        }
-        out.length(purchase.lines.len());
-        for line in &purchase.lines {
+        });
+        out.array(purchase.lines.iter(), |out, line| {
             out.u32(line.quantity);
-        }
-        out.length(purchase.lines.len());
-        for line in &purchase.lines {
+        });
+        out.array(purchase.lines.iter(), |out, line| {
             out.i64(line.amount);
-        }
+        });
         out.string(share_id).string(sharer_id).string(&purchase.campaign).u32(purchase.region).string(&purchase.channel);
         out.string(&purchase.store);
     });

@@ -47,16 +47,37 @@ struct Pages {
 }
 
 impl Pages {
-    /// Where the next `length` bytes are to be written.
+    /// Adds a value of so many bytes. One question for its room, not a second one of the vector's own.
     #[inline]
-    fn room(&mut self, length: usize, spare: &mut Vec<Vec<u8>>) -> &mut Vec<u8> {
-        if self.open.capacity() - self.open.len() < length {
-            self.turn(length, spare);
+    fn push<const WIDTH: usize>(&mut self, value: [u8; WIDTH], spare: &mut Vec<Vec<u8>>) {
+        if self.open.capacity() - self.open.len() >= WIDTH {
+            self.open.extend_from_slice(&value);
+        } else {
+            self.turn(WIDTH, spare);
+            self.open.extend_from_slice(&value);
         }
-        &mut self.open
+    }
+
+    /// Adds a text: its length and its bytes. Returns how many these are.
+    #[inline]
+    fn push_text(&mut self, value: &[u8], spare: &mut Vec<Vec<u8>>) -> usize {
+        let most = value.len() + MOST_LENGTH_BYTES;
+        if self.open.capacity() - self.open.len() < most {
+            self.turn(most, spare);
+        }
+        if value.len() < 0x80 {
+            self.open.push(value.len() as u8);
+            self.open.extend_from_slice(value);
+            return 1 + value.len();
+        }
+        let before = self.open.len();
+        push_varint(&mut self.open, value.len() as u64);
+        self.open.extend_from_slice(value);
+        self.open.len() - before
     }
 
     #[cold]
+    #[inline(never)]
     fn turn(&mut self, length: usize, spare: &mut Vec<Vec<u8>>) {
         let own_size = (FIRST_PAGE << self.full.len().min(16)).min(LARGEST_PAGE).max(length);
         let page = spare.pop().filter(|page| page.capacity() >= length).unwrap_or_else(|| Vec::with_capacity(own_size));
@@ -126,7 +147,7 @@ impl RowBuffer {
 
     /// Adds one row; `encode` writes its columns in the table's order.
     pub fn push(&mut self, encode: impl FnOnce(&mut RowWriter<'_>)) {
-        let mut writer = RowWriter { rows: self, column: 0, elements_left: 0, bytes: 0 };
+        let mut writer = RowWriter { rows: self, column: 0, step: 1, bytes: 0 };
         encode(&mut writer);
         let (columns, bytes) = (writer.column, writer.bytes);
         debug_assert!(columns == self.columns.len(), "a row of {columns} columns among rows of {}", self.columns.len());
@@ -224,33 +245,38 @@ const MOST_LENGTH_BYTES: usize = 10;
 pub struct RowWriter<'a> {
     rows: &'a mut RowBuffer,
     column: usize,
-    /// Of the array that is being written.
-    elements_left: usize,
+    /// Columns that a value takes: one, or none within an array.
+    step: usize,
     bytes: usize,
 }
 
 impl RowWriter<'_> {
     /// `UInt8`, `Bool`.
+    #[inline]
     pub fn u8(&mut self, value: u8) -> &mut Self {
         self.fixed([value])
     }
 
     /// `UInt16`, `Date` (days since 1970-01-01).
+    #[inline]
     pub fn u16(&mut self, value: u16) -> &mut Self {
         self.fixed(value.to_le_bytes())
     }
 
     /// `UInt32`, `DateTime` (seconds).
+    #[inline]
     pub fn u32(&mut self, value: u32) -> &mut Self {
         self.fixed(value.to_le_bytes())
     }
 
     /// `UInt64`.
+    #[inline]
     pub fn u64(&mut self, value: u64) -> &mut Self {
         self.fixed(value.to_le_bytes())
     }
 
     /// `Int64`, `DateTime64(3)` (milliseconds).
+    #[inline]
     pub fn i64(&mut self, value: i64) -> &mut Self {
         self.fixed(value.to_le_bytes())
     }
@@ -264,23 +290,21 @@ impl RowWriter<'_> {
     pub fn blob(&mut self, value: &[u8]) -> &mut Self {
         let (column, spare) = self.column();
         column.shape = Shape::Text;
-        let room = column.values.room(MOST_LENGTH_BYTES + value.len(), spare);
-        let before = room.len();
-        push_varint(room, value.len() as u64);
-        room.extend_from_slice(value);
-        let written = room.len() - before;
+        let written = column.values.push_text(value, spare);
         self.written(written)
     }
 
-    /// Length of an `Array`; its elements follow.
-    pub fn length(&mut self, length: usize) -> &mut Self {
+    /// `Array`: each of its elements writes one value.
+    pub fn array<T>(&mut self, elements: impl ExactSizeIterator<Item = T>, write: impl Fn(&mut Self, T)) -> &mut Self {
         let (column, spare) = self.column();
-        column.elements += length as u64;
+        column.elements += elements.len() as u64;
         let end = column.elements.to_le_bytes();
-        column.ends.room(end.len(), spare).extend_from_slice(&end);
+        column.ends.push(end, spare);
         self.bytes += end.len();
-        self.elements_left = length;
-        self.column += usize::from(length == 0);
+        self.step = 0;
+        elements.for_each(|element| write(self, element));
+        self.step = 1;
+        self.column += 1;
         self
     }
 
@@ -288,7 +312,7 @@ impl RowWriter<'_> {
     fn fixed<const WIDTH: usize>(&mut self, value: [u8; WIDTH]) -> &mut Self {
         let (column, spare) = self.column();
         column.shape = Shape::Fixed(WIDTH as u8);
-        column.values.room(WIDTH, spare).extend_from_slice(&value);
+        column.values.push(value, spare);
         self.written(WIDTH)
     }
 
@@ -297,7 +321,7 @@ impl RowWriter<'_> {
     fn column(&mut self) -> (&mut Column, &mut Vec<Vec<u8>>) {
         let RowBuffer { columns, spare, .. } = &mut *self.rows;
         if self.column >= columns.len() {
-            columns.resize_with(self.column + 1, Column::default);
+            add_column(columns);
         }
         (&mut columns[self.column], spare)
     }
@@ -305,10 +329,15 @@ impl RowWriter<'_> {
     #[inline]
     fn written(&mut self, bytes: usize) -> &mut Self {
         self.bytes += bytes;
-        self.elements_left = self.elements_left.saturating_sub(1);
-        self.column += usize::from(self.elements_left == 0);
+        self.column += self.step;
         self
     }
+}
+
+#[cold]
+#[inline(never)]
+fn add_column(columns: &mut Vec<Column>) {
+    columns.push(Column::default());
 }
 
 #[cfg(test)]
@@ -317,10 +346,9 @@ mod tests {
 
     fn push(rows: &mut RowBuffer, number: u64) {
         rows.push(|out| {
-            out.u64(number).string(&"x".repeat(number as usize % 300)).length(number as usize % 3);
-            for element in 0..number % 3 {
-                out.u32(element as u32);
-            }
+            out.u64(number).string(&"x".repeat(number as usize % 300)).array(0..number as u32 % 3, |out, element| {
+                out.u32(element);
+            });
             out.u8(7);
         });
     }

@@ -94,15 +94,16 @@ mod tests {
         let layout = Layout { heads: kinds.map(|(name, kind)| head_of(name, kind)).into() };
         let long = "x".repeat(300);
         let mut buffers = [RowBuffer::default(), RowBuffer::default(), RowBuffer::default()];
-        buffers[0].push(|out| {
-            out.string("a").i64(-2).length(2).string("p").string("qq");
-        });
-        buffers[2].push(|out| {
-            out.string(&long).i64(7).length(0);
-        });
-        buffers[2].push(|out| {
-            out.string("").i64(8).length(1).string("r");
-        });
+        let mut push = |buffer: usize, name: &str, at: i64, parts: &[&str]| {
+            buffers[buffer].push(|out| {
+                out.string(name).i64(at).array(parts.iter(), |out, part| {
+                    out.string(part);
+                });
+            });
+        };
+        push(0, "a", -2, &["p", "qq"]);
+        push(2, &long, 7, &[]);
+        push(2, "", 8, &["r"]);
         let parts = layout.block(buffers).expect("rows");
         let mut expected = vec![3, 3];
         expected.extend_from_slice(b"\x04name\x06String\x01a\xac\x02");
