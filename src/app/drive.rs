@@ -9,7 +9,8 @@ use rdkafka_sys::RDKafkaErrorCode;
 
 use super::Stop;
 use super::memory::{MemoryPlan, resident_bytes};
-use crate::kafka::native::{Consumer, Fetched, GroupEvent, MessageKind, NativeError};
+use crate::engine::FORESEEN;
+use crate::kafka::native::{Consumer, Fetched, GroupEvent, Message, MessageKind, NativeError};
 use crate::kafka::{KafkaIo, Membership};
 use crate::model::{Offset, Reason, TopicPartition};
 use crate::telemetry::logs::RateLimit;
@@ -188,36 +189,48 @@ impl Drive {
     }
 
     fn apply(&mut self, state: &mut Loop, fetched: &Fetched<'_>) -> Result<(), Fatal> {
-        for message in fetched.iter() {
+        for run in fetched.runs(FORESEEN) {
+            let Some(first) = run.first() else { continue };
             let log = *state
                 .known_logs
-                .entry((message.topic_key(), message.partition()))
-                .or_insert_with(|| self.worker.log_index(message.topic(), message.partition()));
-            match message.kind() {
-                MessageKind::Record(record) => {
-                    if let Some(log) = log {
-                        self.worker.on_record(&mut self.io, log, &record)?;
-                    }
-                }
-                MessageKind::End(offset) => {
-                    if let Some(log) = log {
-                        self.worker.on_end(log, offset);
-                    }
-                }
-                MessageKind::Error(error) => {
-                    if let Some(log) = log
-                        && error.code == RDKafkaErrorCode::AutoOffsetReset
-                    {
-                        self.worker.on_out_of_range(log, now_since(state.started));
-                    }
-                    if let Some(suppressed) = state.errors.admit(Instant::now()) {
-                        tracing::warn!(suppressed, topic = message.topic(), partition = message.partition(), "kafka: {error}");
-                    }
-                }
+                .entry((first.topic_key(), first.partition()))
+                .or_insert_with(|| self.worker.log_index(first.topic(), first.partition()));
+            if let Some(log) = log {
+                self.worker.foresee(log, run.values());
+            }
+            for message in run.iter() {
+                self.apply_message(state, log, &message)?;
             }
         }
         if !fetched.is_empty() {
             self.count();
+        }
+        Ok(())
+    }
+
+    /// A message of one of the worker's logs, or of none.
+    fn apply_message(&mut self, state: &mut Loop, log: Option<usize>, message: &Message<'_>) -> Result<(), Fatal> {
+        match message.kind() {
+            MessageKind::Record(record) => {
+                if let Some(log) = log {
+                    self.worker.on_record(&mut self.io, log, &record)?;
+                }
+            }
+            MessageKind::End(offset) => {
+                if let Some(log) = log {
+                    self.worker.on_end(log, offset);
+                }
+            }
+            MessageKind::Error(error) => {
+                if let Some(log) = log
+                    && error.code == RDKafkaErrorCode::AutoOffsetReset
+                {
+                    self.worker.on_out_of_range(log, now_since(state.started));
+                }
+                if let Some(suppressed) = state.errors.admit(Instant::now()) {
+                    tracing::warn!(suppressed, topic = message.topic(), partition = message.partition(), "kafka: {error}");
+                }
+            }
         }
         Ok(())
     }

@@ -251,8 +251,8 @@ impl Default for RawLimits {
         RawLimits {
             event_bytes: 262_144,
             levels: 16,
-            batch_records: 2_000,
-            fetch_queue_bytes: 33_554_432,
+            batch_records: 500,
+            fetch_queue_bytes: 4_194_304,
             rows_per_insert: 100_000,
             archive_rows_per_insert: 100_000,
             dirty_keys_per_checkpoint: 200_000,

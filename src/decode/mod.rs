@@ -116,6 +116,14 @@ pub fn decode<'a>(kind: EventKind, format: Format, record: RawRecord<'a>, rules:
     accept::accept(event, record.timestamp_ms, rules)
 }
 
+/// Brand and customer of an undecoded event, cheaply, as a guess: what is made of it must be right whatever it says. `None` for JSON.
+pub fn peek_customer(value: &[u8]) -> Option<(&str, &str)> {
+    match payload::open(value, Format::Auto, None).ok()? {
+        payload::Payload::Protobuf(bytes) => protobuf::peek_customer(bytes),
+        payload::Payload::Json(_) => None,
+    }
+}
+
 /// The rejection of an event older than its task's forget horizon: the same reason as being too late for its record, found
 /// later. Both times are Unix milliseconds.
 pub fn too_old_by_horizon(time_ms: i64, horizon_ms: i64) -> Reject {

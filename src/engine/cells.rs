@@ -78,6 +78,14 @@ impl Cell {
     }
 }
 
+/// Where a cell is, or is to be; until the next one is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sought {
+    key: CellKey,
+    hash: u64,
+    slot: Option<Slot>,
+}
+
 #[derive(Debug)]
 pub(super) struct Cells {
     slab: Slab<Cell>,
@@ -102,7 +110,18 @@ impl Cells {
 
     /// Changes a cell, which is made if need be, and marks it.
     pub(super) fn change(&mut self, key: CellKey, change: impl FnOnce(&mut Sums)) {
-        let slot = self.find_or_insert(key);
+        self.change_sought(self.seek(key), change);
+    }
+
+    /// Looks for a cell that is to be changed. What is looked for at once is waited for at once: see [`Customers::foresee`](super::customers::Customers::foresee).
+    pub(super) fn seek(&self, key: CellKey) -> Sought {
+        let hash = self.hasher.hash_one(key);
+        Sought { key, hash, slot: self.index.find(hash, |slot| self.slab[slot].key == key) }
+    }
+
+    /// Changes a cell that was sought right before; it is made if need be.
+    pub(super) fn change_sought(&mut self, sought: Sought, change: impl FnOnce(&mut Sums)) {
+        let slot = self.slot_of(sought);
         let cell = &mut self.slab[slot];
         let mut sums = cell.sums.read();
         change(&mut sums);
@@ -126,12 +145,11 @@ impl Cells {
     }
 
     pub(super) fn find(&self, key: &CellKey) -> Option<Slot> {
-        self.index.find(self.hasher.hash_one(key), |slot| self.slab[slot].key == *key)
+        self.seek(*key).slot
     }
 
-    fn find_or_insert(&mut self, key: CellKey) -> Slot {
-        let hash = self.hasher.hash_one(key);
-        if let Some(slot) = self.index.find(hash, |slot| self.slab[slot].key == key) {
+    fn slot_of(&mut self, Sought { key, hash, slot }: Sought) -> Slot {
+        if let Some(slot) = slot {
             return slot;
         }
         let slot = self.slab.insert(Cell::new(key));
@@ -142,10 +160,11 @@ impl Cells {
 
     /// Puts a cell back as it was stored; whether it was not there.
     pub(super) fn restore(&mut self, key: CellKey, sums: &Sums, stored: NonZeroU64, live: &mut super::Live) -> bool {
-        if self.find(&key).is_some() {
+        let sought = self.seek(key);
+        if sought.slot.is_some() {
             return false;
         }
-        let slot = self.find_or_insert(key);
+        let slot = self.slot_of(sought);
         let cell = &mut self.slab[slot];
         cell.sums.write(sums);
         self.heap_bytes += cell.sums.heap_bytes();

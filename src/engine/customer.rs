@@ -118,6 +118,17 @@ impl Customer {
         (event.time_ms, &*event.event_id, event.kind()) < known
     }
 
+    /// Some byte of each part of the customer itself, see [`Customers::foresee`](super::customers::Customers::foresee).
+    pub(super) fn glance(&self) -> u8 {
+        self.flags ^ self.first.time_ms as u8 ^ self.appeared_ms as u8 ^ self.last.low[0] as u8 ^ self.names.texts.len() as u8
+    }
+
+    /// The same of its parts elsewhere.
+    pub(super) fn glance_beyond(&self) -> u8 {
+        let name = self.names.texts.as_bytes().first().copied().unwrap_or_default();
+        name ^ self.history.glance() ^ self.ids.glance()
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         self.names.texts.len() + self.history.heap_bytes() + self.ids.heap_bytes()
     }

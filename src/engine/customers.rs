@@ -3,7 +3,11 @@
 //! Promises to name each changed customer, day and chunk once to whoever serves, and once to whoever cuts.
 
 use std::hash::BuildHasher;
+use std::hint::black_box;
 
+use smallvec::SmallVec;
+
+use super::FORESEEN;
 use super::brands::BrandId;
 use super::customer::{Customer, KeptTimes, LastTimes, Names, Place};
 use super::graph::Link;
@@ -72,6 +76,20 @@ impl Customers {
             customer.brand == brand && customer.names.id() == id
         };
         self.index.find(hash, is_it)
+    }
+
+    /// Reads a byte here and there of what these customers, by their hashes, will be found and changed by: the processor has it in its cache
+    /// then. One customer's memory is waited for four times, one after the other; many customers' at the same time.
+    pub(super) fn foresee(&self, hashes: &[u64]) {
+        let slots: SmallVec<[Slot; FORESEEN]> = hashes.iter().filter_map(|hash| self.index.find(*hash, |_| true)).collect();
+        self.glance_at(slots.iter().copied());
+    }
+
+    /// The same of customers that are known by their slots.
+    pub(super) fn glance_at(&self, slots: impl Iterator<Item = Slot> + Clone) {
+        let near = slots.clone().fold(0, |all, slot| all ^ self.slab[slot].glance());
+        let beyond = slots.fold(near, |all, slot| all ^ self.slab[slot].glance_beyond());
+        black_box(beyond);
     }
 
     pub(super) fn find_or_insert(&mut self, brand: BrandId, id: &str) -> Slot {

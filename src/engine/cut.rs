@@ -1,6 +1,5 @@
 //! What changed since the last cut, as state rows, and the way back.
 
-use super::Engine;
 use super::brands::Brands;
 use super::cells::{Cell, CellKey};
 use super::customer::{Customer, KeptTimes};
@@ -9,6 +8,7 @@ use super::ids::{Ids, MOST_CHUNKS};
 use super::kind::{KeyReader, KeyWriter, Live, StateKind, StateRows, row_hash};
 use super::payload;
 use super::symbols::{Symbol, Symbols};
+use super::{Engine, FORESEEN};
 use crate::model::Day;
 
 /// A stored row that cannot be taken back. The checkpoint is damaged, or was written by a newer version.
@@ -131,13 +131,16 @@ impl Engine {
 
     fn cut_customers(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, symbols, customers, graph, live, .. } = self;
-        for slot in std::mem::take(&mut customers.to_be_cut) {
-            customers.change(slot, |customer| {
-                customer.flags &= !Customer::TO_BE_CUT;
-                out.bytes.key(|key| key.text(brands.name(customer.brand)).text(customer.names.id()));
-                payload::encode_customer(customer, graph.names(customer.link), symbols, out.bytes.payload());
-                out.row(StateKind::Customer, true, &mut customer.stored, live);
-            });
+        for slots in std::mem::take(&mut customers.to_be_cut).chunks(FORESEEN) {
+            customers.glance_at(slots.iter().copied());
+            for slot in slots {
+                customers.change(*slot, |customer| {
+                    customer.flags &= !Customer::TO_BE_CUT;
+                    out.bytes.key(|key| key.text(brands.name(customer.brand)).text(customer.names.id()));
+                    payload::encode_customer(customer, graph.names(customer.link), symbols, out.bytes.payload());
+                    out.row(StateKind::Customer, true, &mut customer.stored, live);
+                });
+            }
         }
     }
 

@@ -64,6 +64,11 @@ impl History {
         DayBefore { sums: before, is_new: length == 0, is_newly_dirty: flags & TO_BE_SERVED == 0 }
     }
 
+    /// Some byte of it, see [`Customers::foresee`](super::customers::Customers::foresee).
+    pub(super) fn glance(&self) -> u8 {
+        self.0.first().copied().unwrap_or_default()
+    }
+
     /// The sums over everything; `Active` is the number of days.
     pub(super) fn total(&self) -> Sums {
         let mut total = Sums::default();

@@ -93,6 +93,14 @@ impl Default for Ids {
 }
 
 impl Ids {
+    /// Some byte of them, see [`Customers::foresee`](super::customers::Customers::foresee).
+    pub(super) fn glance(&self) -> u8 {
+        match self {
+            Ids::Few(ids) => ids.first().map_or(0, |id| id.minute as u8),
+            Ids::Many(many) => many.open as u8,
+        }
+    }
+
     /// Remembers an id unless it is there.
     pub(super) fn remember(&mut self, id: RememberedId) -> Seen {
         let known = match self {

@@ -32,6 +32,7 @@ use customer::{Dimensions, LastTimes, Place, PlaceTexts};
 use customers::{Customers, FirstEvent};
 use graph::{Graph, Link};
 use ids::{RememberedId, Seen};
+use smallvec::SmallVec;
 use sweep::Sweep;
 use symbols::Symbols;
 
@@ -44,6 +45,10 @@ pub use rehome::{Holder, StoredCell, Unplaceable, holder};
 pub use crate::rows::ServingRows;
 
 use crate::model::{Body, Calendar, Event, Measure, PurchaseKind, Reason, Reject, ScanPurpose, Stage, Sums, TaskName, Version};
+
+/// So many customers' memory is waited for at the same time. More than the processor waits for at once; all that they touch still lies in its
+/// nearest cache when their turn comes.
+pub const FORESEEN: usize = 32;
 
 /// What an engine is made for.
 #[derive(Clone, Debug)]
@@ -166,6 +171,13 @@ impl Engine {
         }
     }
 
+    /// Reads ahead in memory for events of these customers (brand and id), of which [`FORESEEN`] at most are worth it: they are applied sooner
+    /// then. Changes nothing; a customer of whom no event comes costs no more than this.
+    pub fn foresee<'a>(&self, customers: impl Iterator<Item = (&'a str, &'a str)>) {
+        let known = customers.filter_map(|(brand, id)| Some(self.customers.hash(self.brands.find(brand)?, id)));
+        self.customers.foresee(&known.collect::<SmallVec<[u64; FORESEEN]>>());
+    }
+
     /// Applies an accepted event that is a customer's own ([`Event::is_customers_own`]) and belongs to this task.
     pub fn apply(&mut self, event: &Event<'_>) -> Applied {
         debug_assert!(event.is_customers_own(), "scans by others than consumers go to the archive alone");
@@ -282,8 +294,9 @@ impl Engine {
             added.add(Measure::NewCustomers, 1);
             added.add(Measure::ReferredCustomers, is_now_referred.into());
         }
-        self.minute_cells.change(place.minute_cell(brand), |sums| sums.add_all(&added));
-        self.day_cells.change(place.day_cell(brand, zone), |sums| sums.add_all(&added));
+        let (minute, day) = (self.minute_cells.seek(place.minute_cell(brand)), self.day_cells.seek(place.day_cell(brand, zone)));
+        self.minute_cells.change_sought(minute, |sums| sums.add_all(&added));
+        self.day_cells.change_sought(day, |sums| sums.add_all(&added));
         if let FirstEvent::MovesFrom(old_place) = first_event {
             let take_back = |sums: &mut Sums| {
                 sums.take_one(Measure::NewCustomers);

@@ -1,8 +1,9 @@
 //! What changed since the last drain, as absolute rows of the serving tables.
 
-use super::Engine;
 use super::cells::CellKey;
 use super::customer::Customer;
+use super::slab::Slot;
+use super::{Engine, FORESEEN};
 use crate::model::{Day, Version};
 use crate::rows::ServingRows;
 use crate::rows::serving::{CellRow, CustomerRow};
@@ -36,29 +37,39 @@ impl Engine {
     }
 
     fn drain_customers(&mut self, version: Version, out: &mut ServingRows) {
-        for (slot, day) in std::mem::take(&mut self.customers.days_to_be_served) {
-            let Some(sums) = self.customers.change(slot, |customer| customer.history.take_served(day)) else { continue };
-            let customer = self.customers.get(slot);
-            out.push_customer_day(self.brands.name(customer.brand), customer.names.id(), day, &sums, version);
+        for days in std::mem::take(&mut self.customers.days_to_be_served).chunks(FORESEEN) {
+            self.customers.glance_at(days.iter().map(|(slot, _)| *slot));
+            for (slot, day) in days {
+                let Some(sums) = self.customers.change(*slot, |customer| customer.history.take_served(*day)) else { continue };
+                let customer = self.customers.get(*slot);
+                out.push_customer_day(self.brands.name(customer.brand), customer.names.id(), *day, &sums, version);
+            }
         }
-        for slot in std::mem::take(&mut self.customers.to_be_served) {
-            self.customers.change(slot, |customer| customer.flags &= !Customer::TO_BE_SERVED);
-            let customer = self.customers.get(slot);
-            let last = customer.last.read();
-            let row = CustomerRow {
-                brand: self.brands.name(customer.brand),
-                customer_id: customer.names.id(),
-                first_event_ms: customer.first.time_ms,
-                first_event_id: customer.names.first_event_id(),
-                last_event_ms: last.event_ms,
-                last_scan_ms: last.scan_ms,
-                last_purchase_ms: last.purchase_ms,
-                last_share_ms: last.share_ms,
-                sums: customer.history.total(),
-                graph: self.graph_columns(customer, self.edge(slot).and_then(|edge| self.graph.names(edge))),
-            };
-            out.push_customer(&row, version);
+        for slots in std::mem::take(&mut self.customers.to_be_served).chunks(FORESEEN) {
+            self.customers.glance_at(slots.iter().copied());
+            for slot in slots {
+                self.drain_customer(*slot, version, out);
+            }
         }
+    }
+
+    fn drain_customer(&mut self, slot: Slot, version: Version, out: &mut ServingRows) {
+        self.customers.change(slot, |customer| customer.flags &= !Customer::TO_BE_SERVED);
+        let customer = self.customers.get(slot);
+        let last = customer.last.read();
+        let row = CustomerRow {
+            brand: self.brands.name(customer.brand),
+            customer_id: customer.names.id(),
+            first_event_ms: customer.first.time_ms,
+            first_event_id: customer.names.first_event_id(),
+            last_event_ms: last.event_ms,
+            last_scan_ms: last.scan_ms,
+            last_purchase_ms: last.purchase_ms,
+            last_share_ms: last.share_ms,
+            sums: customer.history.total(),
+            graph: self.graph_columns(customer, self.edge(slot).and_then(|edge| self.graph.names(edge))),
+        };
+        out.push_customer(&row, version);
     }
 
     fn drain_cells(&mut self, version: Version, out: &mut ServingRows) {

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rdkafka_sys as sys;
 use sys::rd_kafka_resp_err_t as Code;
 
-pub use batch::{Batch, Fetched, Message, MessageKind};
+pub use batch::{Batch, Fetched, Message, MessageKind, Run};
 
 use crate::model::{Offset, TopicPartition};
 

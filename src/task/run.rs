@@ -11,7 +11,7 @@ use super::positions::{LogPosition, Positions};
 use super::record::{Headers, Record, TimestampKind};
 use super::relay::{EXCHANGE_HEADER, Inbox, Incoming, OpenGap, RelayHeader, SourceLog, Verdict, decode_header};
 use crate::config::Fingerprint;
-use crate::decode::{Format, RawRecord, Rules, decode};
+use crate::decode::{Format, RawRecord, Rules, decode, peek_customer};
 use crate::engine::{Applied, Engine, Settings as EngineSettings};
 use crate::model::{Event, EventKind, Offset, Reason, Reject, Stage, TaskName, TopicPartition, Version, owner};
 use crate::rows::ServingRows;
@@ -258,6 +258,13 @@ impl Task {
     /// Timestamp of the last record applied of a log, Unix milliseconds; 0 = none.
     pub fn record_time_ms(&self, log: usize) -> i64 {
         self.logs.get(log).map_or(0, |log| log.record_time_ms)
+    }
+
+    /// Tells the engine whose events come next in the task's `log`-th log, so far as that is seen at first sight. Changes nothing.
+    pub fn foresee<'a>(&self, log: usize, values: impl Iterator<Item = &'a [u8]>) {
+        if let Some(Log { role: LogRole::Input { .. }, .. }) = self.logs.get(log) {
+            self.engine.foresee(values.filter_map(peek_customer));
+        }
     }
 
     /// Applies one record of the task's `log`-th log.

@@ -249,6 +249,15 @@ impl Worker {
         }
     }
 
+    /// Records with these values are handed in next, of the assigned log `log`. Nothing depends on whether this is called.
+    pub fn foresee<'a>(&self, log: usize, values: impl Iterator<Item = &'a [u8]>) {
+        if let Some(assigned) = self.logs.get(log)
+            && let Some(Slot { phase: Phase::Running(running), .. }) = self.slots.get(assigned.slot)
+        {
+            running.task.foresee(assigned.index, values);
+        }
+    }
+
     /// A record was fetched from the assigned log `log` (see [`Worker::log_index`]).
     pub fn on_record<I: Io>(&mut self, io: &mut I, log: usize, record: &Record<'_>) -> Result<(), Fatal> {
         let Some(assigned) = self.logs.get_mut(log) else { return Ok(()) };

@@ -53,16 +53,41 @@ impl Fetched<'_> {
         self.batch.filled == 0
     }
 
-    /// The records, ends and errors in order.
-    pub fn iter(&self) -> impl Iterator<Item = Message<'_>> {
+    /// The records, ends and errors in order, in runs of one log of at most so many.
+    pub fn runs(&self, most: usize) -> impl Iterator<Item = Run<'_>> {
         // SAFETY: the first `filled` pointers are valid messages until `clear`, which needs `&mut`.
-        self.batch.messages[..self.batch.filled].iter().map(|message| Message { native: unsafe { &**message } })
+        let log = |message: &*mut sys::rd_kafka_message_t| unsafe { ((**message).rkt, (**message).partition) };
+        let messages = &self.batch.messages[..self.batch.filled];
+        messages.chunk_by(move |a, b| log(a) == log(b)).flat_map(move |run| run.chunks(most)).map(|messages| Run { messages })
     }
 }
 
 impl Drop for Fetched<'_> {
     fn drop(&mut self) {
         self.batch.clear();
+    }
+}
+
+/// Entries of a batch that are of one log.
+pub struct Run<'a> {
+    messages: &'a [*mut sys::rd_kafka_message_t],
+}
+
+impl<'a> Run<'a> {
+    /// The first of them.
+    pub fn first(&self) -> Option<Message<'a>> {
+        self.iter().next()
+    }
+
+    /// Values of the records among them.
+    pub fn values(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter_map(|message| message.value())
+    }
+
+    /// The records, ends and errors in order.
+    pub fn iter(&self) -> impl Iterator<Item = Message<'a>> {
+        // SAFETY: the pointers are valid messages as long as the batch is not cleared, which it is not while it is borrowed.
+        self.messages.iter().map(|message| Message { native: unsafe { &**message } })
     }
 }
 
@@ -81,7 +106,7 @@ pub enum MessageKind<'a> {
     Error(NativeError),
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
     /// An address that is the same for messages of one topic handle: a cheap key for a cache of one's own.
     pub fn topic_key(&self) -> usize {
         self.native.rkt as usize
@@ -99,6 +124,13 @@ impl Message<'_> {
     /// Partition.
     pub fn partition(&self) -> i32 {
         self.native.partition
+    }
+
+    /// A record's value.
+    pub fn value(&self) -> Option<&'a [u8]> {
+        // SAFETY: the payload is valid for its length as long as the message is.
+        let value = unsafe { bytes_of(self.native.payload, self.native.len) };
+        value.filter(|_| self.native.err == Code::RD_KAFKA_RESP_ERR_NO_ERROR)
     }
 
     /// What it is.

@@ -270,5 +270,6 @@ fn on_record(
         value: stored.value.as_deref(),
         headers: &stored.headers,
     };
+    worker.foresee(log, record.value.into_iter());
     worker.on_record(&mut world.io(slot), log, &record)
 }
