@@ -199,6 +199,8 @@ const SHARDS: usize = 64;
 #[derive(Debug)]
 pub(super) struct SlotIndex {
     shards: Vec<HashTable<Slot>>,
+    /// Of all tables: asked for after every few hundred records, of every index of every task.
+    bytes: usize,
 }
 
 impl Default for SlotIndex {
@@ -209,7 +211,7 @@ impl Default for SlotIndex {
 
 impl SlotIndex {
     pub(super) fn new() -> Self {
-        SlotIndex { shards: (0..SHARDS).map(|_| HashTable::new()).collect() }
+        SlotIndex { shards: (0..SHARDS).map(|_| HashTable::new()).collect(), bytes: 0 }
     }
 
     /// Bits that the tables use neither for their buckets (the low ones) nor for their tags (the top seven).
@@ -223,7 +225,13 @@ impl SlotIndex {
 
     /// Adds a slot whose key is not there yet.
     pub(super) fn insert(&mut self, hash: u64, slot: Slot, rehash: impl Fn(Slot) -> u64) {
-        self.shards[Self::shard(hash)].insert_unique(hash, slot, |other| rehash(*other));
+        let shard = &mut self.shards[Self::shard(hash)];
+        // Only a table without room grows.
+        let bytes_before = (shard.len() == shard.capacity()).then(|| shard.allocation_size());
+        shard.insert_unique(hash, slot, |other| rehash(*other));
+        if let Some(before) = bytes_before {
+            self.bytes += shard.allocation_size() - before;
+        }
     }
 
     /// Makes it the index of the slots below `slots`, all in use, and no larger than it needs to be.
@@ -242,7 +250,7 @@ impl SlotIndex {
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.shards.iter().map(HashTable::allocation_size).sum()
+        self.bytes
     }
 }
 
@@ -309,10 +317,18 @@ mod tests {
         for slot in 0..10_000 {
             index.insert(hash_of(slot), slot, hash_of);
         }
+        let bytes = |index: &SlotIndex| index.shards.iter().map(HashTable::allocation_size).sum::<usize>();
+        assert_eq!(index.allocated_bytes(), bytes(&index));
         index.remove(hash_of(77), 77);
         for slot in 0..10_000 {
             let found = index.find(hash_of(slot), |other| other == slot);
             assert_eq!(found, (slot != 77).then_some(slot));
         }
+        (10_000..30_000).for_each(|slot| index.insert(hash_of(slot), slot, hash_of));
+        (0..30_000).filter(|slot| *slot != 77).for_each(|slot| index.remove(hash_of(slot), slot));
+        (0..20_000).for_each(|slot| index.insert(hash_of(slot), slot, hash_of));
+        assert_eq!(index.allocated_bytes(), bytes(&index));
+        index.rebuild(10, hash_of);
+        assert_eq!(index.allocated_bytes(), bytes(&index));
     }
 }

@@ -9,6 +9,7 @@ mod cold;
 mod contribution;
 mod dead_letter;
 mod error;
+mod exchange;
 mod former;
 mod horizon;
 mod positions;

@@ -1,13 +1,15 @@
 //! Contributions that arrive: kept if their version is higher than what the same pair said before.
 
+use smallvec::SmallVec;
+
 use super::layers::Said;
 use super::shares::ChildShare;
 use super::{CASCADE, InboundReferral, SUBTREE, own};
 use crate::decode::protobuf::{ProtobufError, Reader};
-use crate::engine::Engine;
 use crate::engine::brands::BrandId;
 use crate::engine::customer::Customer;
 use crate::engine::slab::Slot;
+use crate::engine::{Engine, FORESEEN};
 use crate::model::{Measure, Sums, Text, Version};
 
 /// A contribution that nobody can have sent.
@@ -160,6 +162,12 @@ impl<'a> Receiver<'a> {
 }
 
 impl Engine {
+    /// Reads ahead in memory for contributions that come next, as [`Engine::foresee`] does for events.
+    pub fn foresee_contributions(&self, contributions: &[&[u8]]) {
+        let receivers: SmallVec<[Receiver<'_>; FORESEEN]> = contributions.iter().filter_map(|bytes| Receiver::read(bytes).ok()).collect();
+        self.foresee(receivers.iter().map(|receiver| (&*receiver.brand, &*receiver.id)));
+    }
+
     /// Takes what a key of some task says to one of this task's: the bytes of a `Contribution`. Tells whether it was new.
     pub fn receive(&mut self, version: Version, contribution: &[u8]) -> Result<bool, ContributionError> {
         debug_assert!(self.has_receiver(contribution), "state of a contribution's receiver that is not in memory");

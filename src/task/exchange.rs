@@ -1,0 +1,147 @@
+//! What a task does with what arrives on the exchange: relays, progress, contributions, reaches.
+//!
+//! Promises that a relayed record comes to what it would have come to at its source: the same bytes, headers and rules. Never
+//! takes a relay before the one that its source sent before it.
+
+use super::contribution::decode_contributions;
+use super::dead_letter::Origin;
+use super::error::TaskError;
+use super::record::{Headers, Record};
+use super::relay::{EXCHANGE_HEADER, Incoming, RelayHeader, Verdict, decode_header};
+use super::run::{Outbox, Outcome, Task, send_dead_letter};
+use crate::decode::{RawRecord, decode};
+use crate::engine::{Applied, FORESEEN};
+use crate::model::{Reason, Reject, Stage, Version};
+
+/// Whether a relay may have been taken before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
+    No,
+    Perhaps,
+}
+
+impl Task {
+    pub(super) fn on_exchange<O: Outbox>(&mut self, log: usize, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
+        let mut incoming = None;
+        record.headers.find(EXCHANGE_HEADER, &mut |value| incoming = decode_header(value));
+        let relay = match incoming {
+            Some(Incoming::Relay(relay)) => relay,
+            Some(Incoming::Progress { source, previous, timestamp_ms }) => {
+                if !self.reads_itself(&source, previous) {
+                    self.inbox.progress(&source, previous, timestamp_ms);
+                }
+                return Ok(Outcome::Noted);
+            }
+            Some(Incoming::Contributions { task, version }) => {
+                return Ok(match self.on_contributions(task, version, record.value)? {
+                    Ok(outcome) => outcome,
+                    Err(what) => self.reject_foreign(log, record, &what, out),
+                });
+            }
+            Some(Incoming::Reach { task, reach }) => {
+                self.reaches.note(task, reach);
+                self.engine.raise_reach(self.reaches.least_ms(self.settings.tasks));
+                return Ok(Outcome::Noted);
+            }
+            None => return Ok(self.reject_foreign(log, record, &format!("no valid header `{EXCHANGE_HEADER}`"), out)),
+        };
+        if self.reads_itself(&relay.source, relay.offset) {
+            return Ok(Outcome::AlreadyApplied);
+        }
+        match self.inbox.judge(&relay) {
+            Verdict::AlreadyTaken => self.on_repeated_relay(&relay, record, out),
+            Verdict::Gap => Ok(Outcome::Refused),
+            Verdict::Take => self.on_relay(&relay, Repeat::No, record, out),
+        }
+    }
+
+    /// The inner error says what is wrong with the message.
+    fn on_contributions(&mut self, task: u32, version: Version, value: Option<&[u8]>) -> Result<Result<Outcome, String>, TaskError> {
+        if self.reaches.is_outdated(task, version) {
+            return Ok(Ok(Outcome::AlreadyApplied));
+        }
+        let Some(contributions) = decode_contributions(value) else {
+            return Ok(Err("contributions that cannot be decoded".to_owned()));
+        };
+        for run in contributions.chunks(FORESEEN) {
+            // One alone has nothing to be waited for together with.
+            if run.len() > 1 {
+                self.engine.foresee_contributions(run);
+            }
+            for contribution in run {
+                self.fetch_for_contribution(contribution)?;
+                if let Err(error) = self.engine.receive(version, contribution) {
+                    return Ok(Err(error.to_string()));
+                }
+            }
+        }
+        Ok(Ok(Outcome::Noted))
+    }
+
+    /// The exchange is internal: what onecode did not write is nobody's event.
+    fn reject_foreign<O: Outbox>(&mut self, log: usize, record: &Record<'_>, what: &str, out: &mut O) -> Outcome {
+        let Some(at) = self.logs.get(log) else { return Outcome::AlreadyApplied };
+        let origin = Origin { log: at.tp.clone(), offset: record.offset };
+        let message = format!("no message of onecode's: the exchange topic is internal, and this record has {what}");
+        let reject = Reject { reason: Reason::Undecodable, stage: Stage::Decode, message };
+        send_dead_letter(&origin, &reject, record, record.headers, out)
+    }
+
+    /// A relay at or before the mark was taken, or never sent: a source that reads again under other rules of acceptance (a raised
+    /// `pipeline.max_lateness_days`) relays what it had rejected, in between what it had relayed. Its customer knows which of the two.
+    /// What it rejects now is no news for the limits on rejected records.
+    fn on_repeated_relay<O: Outbox>(&mut self, relay: &RelayHeader, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
+        Ok(match self.on_relay(relay, Repeat::Perhaps, record, out)? {
+            Outcome::Duplicate(_) | Outcome::Rejected(_) => Outcome::AlreadyApplied,
+            outcome => outcome,
+        })
+    }
+
+    /// The original headers came along, so the event is decoded from the same bytes by the same rules as at its source.
+    fn on_relay<O: Outbox>(&mut self, relay: &RelayHeader, repeat: Repeat, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
+        let original_headers = WithoutOurs(record.headers);
+        let origin = Origin { log: relay.source.clone(), offset: relay.offset };
+        let Some((kind, format)) = self.settings.inputs.get(&*relay.source.topic).copied() else {
+            let reject = Reject {
+                reason: Reason::Undecodable,
+                stage: Stage::Decode,
+                message: format!("topic `{}` is not among the configured input topics any more", relay.source.topic),
+            };
+            return Ok(send_dead_letter(&origin, &reject, record, &original_headers, out));
+        };
+        let mut content_type = None;
+        record.headers.find("content-type", &mut |value| content_type = Some(value.to_vec()));
+        let raw = RawRecord { value: record.value, content_type: content_type.as_deref(), timestamp_ms: relay.timestamp_ms };
+        let reject = match decode(kind, format, raw, &self.settings.rules) {
+            Err(reject) => reject,
+            Ok(event) => {
+                self.fetch_for_event(&event)?;
+                match self.engine.apply(&event) {
+                    Applied::Applied => {
+                        out.archive(&event);
+                        return Ok(Outcome::Applied(kind));
+                    }
+                    Applied::Duplicate => return Ok(Outcome::Duplicate(kind)),
+                    Applied::Rejected(reject) if repeat == Repeat::Perhaps && self.was_forgotten(&event, relay, &reject) => {
+                        return Ok(Outcome::AlreadyApplied);
+                    }
+                    Applied::Rejected(reject) => reject,
+                }
+            }
+        };
+        Ok(send_dead_letter(&origin, &reject, record, &original_headers, out))
+    }
+}
+
+/// The original headers of a relayed record.
+struct WithoutOurs<'a>(&'a dyn Headers);
+
+impl Headers for WithoutOurs<'_> {
+    fn visit(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        self.0.visit(&mut |name, value| {
+            if name != EXCHANGE_HEADER {
+                each(name, value);
+            }
+        });
+    }
+}
