@@ -150,9 +150,9 @@ impl<'a> Message<'a> {
             sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => TimestampKind::LogAppend,
             _ => TimestampKind::Create,
         };
-        // SAFETY: key and payload are valid for their lengths as long as the message is.
-        let (key, value) = unsafe { (bytes_of(self.native.key, self.native.key_len), bytes_of(self.native.payload, self.native.len)) };
-        Record { offset: self.native.offset, timestamp_ms, timestamp_kind, key, value, headers: self }
+        // SAFETY: the key is valid for its length as long as the message is.
+        let key = unsafe { bytes_of(self.native.key, self.native.key_len) };
+        Record { offset: self.native.offset, timestamp_ms, timestamp_kind, key, value: self.value(), headers: self }
     }
 }
 
