@@ -66,6 +66,16 @@ fn a_move_to_other_tasks_that_does_not_empty_what_will_be_counted_again_is_notic
 }
 
 #[test]
+fn packs_of_cells_that_are_read_newest_first_are_noticed() {
+    assert_noticed(100, Sabotage { store: Defects { reads_packs_backwards: true, ..Defects::default() }, ..Sabotage::default() });
+}
+
+#[test]
+fn packs_that_should_be_gone_are_noticed() {
+    assert_noticed(5_000, Sabotage { store: Defects { keeps_packs: true, ..Defects::default() }, ..Sabotage::default() });
+}
+
+#[test]
 fn rows_acknowledged_before_they_are_in_are_noticed() {
     assert_noticed(500, Sabotage { store: Defects { acknowledges_early: true, ..Defects::default() }, ..Sabotage::default() });
 }

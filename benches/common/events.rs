@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use onecode::decode::{Format, RawRecord, Rules, decode};
-use onecode::engine::{Engine, ForgetRule, Settings, StateRow, StateRows};
+use onecode::engine::{Engine, ForgetRule, RowChange, Settings, StateRow, StateRows};
 use onecode::generate::{GeneratedRecord, Generator, Options, WireFormat};
 use onecode::model::{Calendar, Event, TimeZone, Version};
 use onecode::rows::ServingRows;
@@ -85,8 +85,8 @@ pub fn receive_all(engine: &mut Engine, said: &[Vec<u8>]) {
 pub struct CutBytes(pub Vec<u8>);
 
 impl StateRows for CutBytes {
-    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], deleted: bool) {
-        self.0.extend_from_slice(&[kind, u8::from(deleted)]);
+    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange) {
+        self.0.extend_from_slice(&[kind, change as u8]);
         self.0.extend_from_slice(key);
         self.0.extend_from_slice(payload);
     }

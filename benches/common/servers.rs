@@ -24,8 +24,8 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Starts both in a directory.
-    pub fn start(dir: &Path) -> Result<Self> {
+    /// Starts both in a directory. `server_xml`: more elements of ClickHouse's configuration.
+    pub fn start(dir: &Path, server_xml: &str) -> Result<Self> {
         let kafka = Kafka::start(KafkaOptions::in_dir(dir.join("kafka")))?;
         let schemas = dir.join("schemas");
         std::fs::create_dir_all(&schemas)?;
@@ -33,7 +33,7 @@ impl Servers {
         let mut options = ClickHouseOptions::in_dir(dir.join("clickhouse"));
         // For ClickHouse's Kafka engine. Its client's default pause of 1 s after a full queue would cost it a factor of four.
         options.server_xml = format!(
-            "<format_schema_path>{}/</format_schema_path>\n<kafka><auto_offset_reset>earliest</auto_offset_reset><fetch_queue_backoff_ms>5</fetch_queue_backoff_ms></kafka>",
+            "<format_schema_path>{}/</format_schema_path>\n<kafka><auto_offset_reset>earliest</auto_offset_reset><fetch_queue_backoff_ms>5</fetch_queue_backoff_ms></kafka>\n{server_xml}",
             schemas.display()
         );
         let clickhouse = ClickHouse::start(options)?;

@@ -10,6 +10,7 @@ mod baseline;
 mod common;
 mod report;
 mod streams;
+mod tables;
 mod views;
 
 use std::time::Duration;
@@ -38,6 +39,9 @@ struct Arguments {
     /// Events after which the systems of others are stopped [default: all]
     #[arg(long)]
     peer_events: Option<u64>,
+    /// Prints what each of onecode's tables cost ClickHouse; its logs, which tell it, cost something too
+    #[arg(long)]
+    tables: bool,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -97,7 +101,7 @@ fn main() -> Result<()> {
     }
     let dir = tempfile::tempdir()?;
     eprintln!("starting Kafka and ClickHouse in {}", dir.path().display());
-    let servers = Servers::start(dir.path())?;
+    let servers = Servers::start(dir.path(), if arguments.tables { tables::LOGS } else { "" })?;
     let topics = TOPICS.map(str::to_owned);
     Pipeline::prepare(&servers, "topics", topics, arguments.load.partitions, 1)?.drop_database(&servers)?;
     eprintln!("generating {} events", arguments.load.events);
@@ -135,6 +139,9 @@ fn run_onecode(servers: &Servers, arguments: &Arguments, keeps_archive: bool, na
     let mut pipeline = Pipeline::prepare(servers, name, topics, arguments.load.partitions, arguments.workers)?;
     pipeline.keeps_archive = keeps_archive;
     let run = pipeline.run(servers, arguments.load.events)?;
+    if arguments.tables {
+        tables::print(servers, name)?;
+    }
     let disk_bytes = servers.database_bytes(name)? + servers.broker_bytes()?.saturating_sub(broker_bytes);
     pipeline.drop_database(servers)?;
     Ok(Figure {

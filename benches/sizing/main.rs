@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let dir = tempfile::tempdir()?;
     eprintln!("starting Kafka and ClickHouse in {}", dir.path().display());
-    let servers = Servers::start(dir.path())?;
+    let servers = Servers::start(dir.path(), "")?;
     if arguments.freshness {
         return freshness::measure(&servers, arguments.load, arguments.workers);
     }

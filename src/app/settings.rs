@@ -7,7 +7,7 @@ use super::RunOptions;
 use crate::cold::ColdFiles;
 use crate::config::Config;
 use crate::kafka::{Cluster, EXCHANGE_RETENTION};
-use crate::task::{LogRole, RejectLimits, TaskSettings};
+use crate::task::{LogRole, PackRule, RejectLimits, TaskSettings};
 use crate::worker::{Switches, WorkerSettings};
 
 /// While a worker is behind it serves this many times less often: changes of a key coalesce, and ClickHouse merges fewer and larger parts.
@@ -35,6 +35,7 @@ pub(super) fn worker_settings(config: &Config, cluster: &Cluster, options: RunOp
         max_lateness_ms: config.pipeline.max_lateness_ms,
         forget_slack_ms: config.pipeline.forget_slack_ms,
         progress_every_ms: (config.pipeline.forget_slack_ms / PROGRESS_PER_SLACK).max(1),
+        packs: PackRule::default(),
         fingerprint: config.fingerprint(),
         cluster_id: cluster.id.clone(),
         topic_ids: cluster.topic_ids.clone(),

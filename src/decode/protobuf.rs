@@ -151,6 +151,7 @@ enum WireType {
 }
 
 /// A cursor over one message.
+#[derive(Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     /// How many groups may still nest here.

@@ -161,15 +161,43 @@ impl Cells {
     /// Puts a cell back as it was stored; whether it was not there.
     pub(super) fn restore(&mut self, key: CellKey, sums: &Sums, stored: NonZeroU64, live: &mut super::Live) -> bool {
         let sought = self.seek(key);
-        if sought.slot.is_some() {
-            return false;
+        let is_new = sought.slot.is_none();
+        if is_new {
+            self.put(sought, sums, stored, live);
         }
+        is_new
+    }
+
+    /// Makes a cell what was stored of it last, whatever was stored before; whether it was not there.
+    pub(super) fn restore_latest(&mut self, key: CellKey, sums: &Sums, stored: NonZeroU64, live: &mut super::Live) -> bool {
+        let sought = self.seek(key);
+        self.put(sought, sums, stored, live);
+        sought.slot.is_none()
+    }
+
+    fn put(&mut self, sought: Sought, sums: &Sums, stored: NonZeroU64, live: &mut super::Live) {
         let slot = self.slot_of(sought);
         let cell = &mut self.slab[slot];
+        self.heap_bytes -= cell.sums.heap_bytes();
         cell.sums.write(sums);
         self.heap_bytes += cell.sums.heap_bytes();
         live.replace(&mut cell.stored, Some(stored));
+    }
+
+    /// Takes a stored cell out for good; whether it was there.
+    pub(super) fn take_out(&mut self, key: CellKey, live: &mut super::Live) -> bool {
+        let Sought { hash, slot: Some(slot), .. } = self.seek(key) else { return false };
+        let cell = &mut self.slab[slot];
+        live.replace(&mut cell.stored, None);
+        self.heap_bytes -= cell.sums.heap_bytes();
+        self.index.remove(hash, slot);
+        self.slab.remove(slot, Cell { flags: VACANT, ..Cell::new(key) });
         true
+    }
+
+    /// All cells.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Cell> {
+        (0..self.slab.slots()).map(|slot| &self.slab[slot]).filter(|cell| cell.flags & VACANT == 0)
     }
 
     pub(super) fn dirty_rows(&self) -> usize {

@@ -2,12 +2,12 @@
 
 use super::brands::Brands;
 use super::cells::{Cell, CellKey};
-use super::customer::{Customer, KeptTimes};
+use super::customer::{Customer, KeptTimes, PlaceTexts};
 use super::graph::Link;
 use super::ids::{Ids, MOST_CHUNKS};
-use super::kind::{KeyReader, KeyWriter, Live, StateKind, StateRows, row_hash};
+use super::kind::{KeyReader, KeyWriter, Live, RowChange, StateKind, StateRows, row_hash};
 use super::payload;
-use super::symbols::{Symbol, Symbols};
+use super::symbols::Symbols;
 use super::{Engine, FORESEEN};
 use crate::model::Day;
 
@@ -218,24 +218,44 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn read_cell_key(&mut self, stored: Stored<'_>) -> Option<CellKey> {
-        let mut reader = KeyReader(stored.key);
-        let brand = self.brands.intern(reader.text()?);
-        let bucket = reader.number()?;
-        let mut key = CellKey { brand, bucket, campaign: Symbol::EMPTY, sku: Symbol::EMPTY, channel: Symbol::EMPTY, region: 0 };
-        if stored.kind != StateKind::MinuteCell {
-            Day::try_from(bucket).ok()?;
-        }
-        if stored.kind != StateKind::ActiveDay {
-            key.campaign = self.symbols.intern(reader.text()?);
-            if stored.kind == StateKind::DayCell {
-                key.sku = self.symbols.intern(reader.text()?);
+    /// Makes a cell what a row says, whatever it was; without a payload it goes. `None`: there was nothing to go.
+    pub(super) fn restore_latest_cell(
+        &mut self,
+        kind: StateKind,
+        key: &[u8],
+        payload: Option<&[u8]>,
+    ) -> Result<Option<RowChange>, RestoreError> {
+        let stored = Stored { kind, key, payload: payload.unwrap_or_default() };
+        let key = self.read_cell_key(stored).ok_or_else(|| stored.bad_key())?;
+        let mut live = self.live;
+        let cells = self.cells_mut(kind);
+        let change = match payload {
+            Some(payload) => {
+                let sums = payload::read_sums(payload).map_err(|fault| stored.bad(fault))?;
+                let is_new = cells.restore_latest(key, &sums, stored.hash(), &mut live);
+                Some(if is_new { RowChange::New } else { RowChange::Changed })
             }
-            key.channel = self.symbols.intern(reader.text()?);
-            key.region = reader.number()?;
+            None => cells.take_out(key, &mut live).then_some(RowChange::Gone),
+        };
+        self.live = live;
+        Ok(change)
+    }
+
+    /// Visits the cells of a kind in some buckets: key and payload of their rows.
+    pub(super) fn visit_cells(&self, kind: StateKind, is_wanted: impl Fn(u32) -> bool, mut visit: impl FnMut(&[u8], &[u8])) {
+        let mut row = RowBytes::default();
+        for cell in self.cells(kind).iter().filter(|cell| is_wanted(cell.key.bucket)) {
+            row.key(|key| write_cell_key(key, kind, &cell.key, &self.brands, &self.symbols));
+            payload::encode_sums(&cell.sums(), row.payload());
+            visit(&row.key, &row.payload);
         }
-        reader.end()?;
-        Some(key)
+    }
+
+    pub(super) fn read_cell_key(&mut self, stored: Stored<'_>) -> Option<CellKey> {
+        let CellParts { brand, bucket, texts, region } = CellParts::read(stored.kind, stored.key)?;
+        let mut number_of = |text| self.symbols.intern(text);
+        let (campaign, sku, channel) = (number_of(texts.campaign), number_of(texts.sku), number_of(texts.channel));
+        Some(CellKey { brand: self.brands.intern(brand), bucket, campaign, sku, channel, region })
     }
 }
 
@@ -256,6 +276,36 @@ pub(super) fn write_cell_key(writer: KeyWriter, kind: StateKind, key: &CellKey, 
         place = place.text(symbols.text(key.sku));
     }
     place.text(symbols.text(key.channel)).number(key.region)
+}
+
+/// The key of a cell, read and not looked up. Dimensions that the kind does not have are empty or 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CellParts<'a> {
+    pub(super) brand: &'a str,
+    pub(super) bucket: u32,
+    pub(super) texts: PlaceTexts<'a>,
+    pub(super) region: u32,
+}
+
+impl<'a> CellParts<'a> {
+    pub(super) fn read(kind: StateKind, key: &'a [u8]) -> Option<Self> {
+        let mut reader = KeyReader(key);
+        let (brand, bucket) = (reader.text()?, reader.number()?);
+        let mut parts = CellParts { brand, bucket, texts: PlaceTexts { campaign: "", sku: "", channel: "" }, region: 0 };
+        if kind != StateKind::MinuteCell {
+            Day::try_from(bucket).ok()?;
+        }
+        if kind != StateKind::ActiveDay {
+            parts.texts.campaign = reader.text()?;
+            if kind == StateKind::DayCell {
+                parts.texts.sku = reader.text()?;
+            }
+            parts.texts.channel = reader.text()?;
+            parts.region = reader.number()?;
+        }
+        reader.end()?;
+        Some(parts)
+    }
 }
 
 /// Hands on row by row what a cut finds, out of two buffers that are used again for every row.
@@ -287,14 +337,17 @@ impl RowBytes {
 impl Cutter<'_> {
     /// The row of a key that changed: its payload, or its deletion if it was stored; nothing for a key that came and went between cuts.
     pub(super) fn row(&mut self, kind: StateKind, is_kept: bool, stored: &mut Option<std::num::NonZeroU64>, live: &mut Live) {
-        let was_stored = stored.is_some();
+        let change = match (stored.is_some(), is_kept) {
+            (false, false) => return,
+            (false, true) => RowChange::New,
+            (true, true) => RowChange::Changed,
+            (true, false) => RowChange::Gone,
+        };
         let RowBytes { key, payload } = &mut self.bytes;
         if !is_kept {
             payload.clear();
         }
         live.replace(stored, is_kept.then(|| row_hash(kind as u8, key, payload)));
-        if was_stored || is_kept {
-            self.rows.row(kind as u8, key, payload, !is_kept);
-        }
+        self.rows.row(kind as u8, key, payload, change);
     }
 }

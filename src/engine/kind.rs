@@ -1,7 +1,7 @@
 //! Kinds and keys of state rows.
 //!
 //! A key is its parts one after the other: texts as LEB128 length and bytes, numbers big endian in four bytes; every key starts
-//! with the brand. Stored: numbers of kinds and shapes of keys are for ever.
+//! with the brand, except those of packs (`pack.rs`). Stored: numbers of kinds and shapes of keys are for ever.
 
 use std::num::NonZeroU64;
 
@@ -15,9 +15,9 @@ pub enum StateKind {
     Customer = 1,
     /// Key: brand, customer, chunk number. `RememberedIdsState`.
     MoreIds = 2,
-    /// Key: brand, minute, campaign, channel, province. `SumsState`.
+    /// Key: brand, minute, campaign, channel, province. `SumsState`. In packs, as a rule: [`super::pack`].
     MinuteCell = 3,
-    /// Key: brand, day, campaign, sku, channel, region. `SumsState`.
+    /// Key: brand, day, campaign, sku, channel, region. `SumsState`. In packs, as a rule.
     DayCell = 4,
     /// Key: brand, day. `SumsState`: customers by what they did that day.
     ActiveDay = 5,
@@ -83,15 +83,26 @@ pub struct StateRow {
     pub deleted: bool,
 }
 
+/// What a row does to what was stored before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowChange {
+    /// Its key had no row.
+    New,
+    /// It replaces its key's row.
+    Changed,
+    /// Its key's row is to go.
+    Gone,
+}
+
 /// Takes the rows of a cut, one by one.
 pub trait StateRows {
     /// Takes a row; a row that is to go has no payload.
-    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], deleted: bool);
+    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange);
 }
 
 impl StateRows for Vec<StateRow> {
-    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], deleted: bool) {
-        self.push(StateRow { kind, key: key.to_vec(), payload: payload.to_vec(), deleted });
+    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange) {
+        self.push(StateRow { kind, key: key.to_vec(), payload: payload.to_vec(), deleted: change == RowChange::Gone });
     }
 }
 
@@ -186,6 +197,11 @@ pub(super) struct KeyReader<'a>(pub(super) &'a [u8]);
 
 impl<'a> KeyReader<'a> {
     pub(super) fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+
+    /// A text of which only the end matters.
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
         let mut length = 0_usize;
         for shift in [0, 7, 14, 21] {
             let (byte, rest) = self.0.split_first()?;
@@ -194,7 +210,7 @@ impl<'a> KeyReader<'a> {
             if byte & 0x80 == 0 {
                 let (text, rest) = self.0.split_at_checked(length)?;
                 self.0 = rest;
-                return std::str::from_utf8(text).ok();
+                return Some(text);
             }
         }
         None

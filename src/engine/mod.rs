@@ -16,6 +16,7 @@ mod graph;
 mod history;
 mod ids;
 mod kind;
+mod pack;
 mod packed;
 mod payload;
 mod rehome;
@@ -39,7 +40,8 @@ use symbols::Symbols;
 pub use cold::{ColdCounts, ColdError, ColdGroup, Evicted};
 pub use cut::RestoreError;
 pub use graph::ContributionError;
-pub use kind::{Live, StateKind, StateRow, StateRows, row_hash};
+pub use kind::{Live, RowChange, StateKind, StateRow, StateRows, row_hash};
+pub use pack::{CellName, LatestCells, PACKED_ROW_KINDS, PackKey, PackedCell, PackedCells, day_of_cell, is_packed, packed_kind, push_cell};
 pub use rehome::{Holder, StoredCell, Unplaceable, holder};
 
 pub use crate::rows::ServingRows;
@@ -257,6 +259,14 @@ impl Engine {
         let mut missing = Vec::new();
         self.missing_for_event(event, &mut missing);
         missing.is_empty()
+    }
+
+    fn cells(&self, kind: StateKind) -> &Cells {
+        match kind {
+            StateKind::MinuteCell => &self.minute_cells,
+            StateKind::DayCell => &self.day_cells,
+            _ => &self.active_days,
+        }
     }
 
     fn cells_mut(&mut self, kind: StateKind) -> &mut Cells {

@@ -3,6 +3,8 @@
 //! Owns what of a row's key says whom it is about, and how the cells of a task that ends are added to those of one that stays.
 //! Never reads or writes a log or a table. Payloads of rows that only move are never looked into.
 
+use super::customer::PlaceTexts;
+use super::cut::CellParts;
 use super::kind::{KeyReader, StateKind};
 use crate::model::{Day, Sums, Version};
 use crate::rows::ServingRows;
@@ -86,7 +88,7 @@ impl StoredCell {
 
     /// Adds its serving row, as a cell of `task`.
     pub fn push_row(&self, task: &str, version: Version, out: &mut ServingRows) {
-        let Some(Place { brand, bucket, campaign, sku, channel, region }) = self.place() else { return };
+        let Some(CellParts { brand, bucket, texts: PlaceTexts { campaign, sku, channel }, region }) = self.place() else { return };
         let cell = CellRow { brand, campaign, sku, channel, region, task };
         match self.kind {
             StateKind::MinuteCell => out.push_minute_cell(&cell, bucket, &self.sums, version),
@@ -95,30 +97,9 @@ impl StoredCell {
         }
     }
 
-    fn place(&self) -> Option<Place<'_>> {
-        let mut reader = KeyReader(&self.key);
-        let (brand, bucket) = (reader.text()?, reader.number()?);
-        let mut place = Place { brand, bucket, campaign: "", sku: "", channel: "", region: 0 };
-        if self.kind != StateKind::ActiveDay {
-            place.campaign = reader.text()?;
-            if self.kind == StateKind::DayCell {
-                place.sku = reader.text()?;
-            }
-            place.channel = reader.text()?;
-            place.region = reader.number()?;
-        }
-        reader.end()?;
-        Some(place)
+    fn place(&self) -> Option<CellParts<'_>> {
+        CellParts::read(self.kind, &self.key)
     }
-}
-
-struct Place<'a> {
-    brand: &'a str,
-    bucket: u32,
-    campaign: &'a str,
-    sku: &'a str,
-    channel: &'a str,
-    region: u32,
 }
 
 #[cfg(test)]

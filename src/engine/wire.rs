@@ -31,10 +31,15 @@ impl Writer<'_> {
 
     /// `string`.
     pub(super) fn text(&mut self, field: u32, value: &str) -> &mut Self {
+        self.bytes(field, value.as_bytes())
+    }
+
+    /// `bytes`.
+    pub(super) fn bytes(&mut self, field: u32, value: &[u8]) -> &mut Self {
         if !value.is_empty() {
             self.tag(field, DELIMITED);
             push_varint(self.0, value.len() as u64);
-            self.0.extend_from_slice(value.as_bytes());
+            self.0.extend_from_slice(value);
         }
         self
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::mover::{MoveError, Moved};
 use super::plan::{NewTask, Plan, Source};
-use crate::engine::{Holder, StateRow, StoredCell, holder, row_hash};
+use crate::engine::{Holder, LatestCells, StateRow, StoredCell, Unplaceable, holder, is_packed, row_hash};
 use crate::model::{TaskName, Version, owner};
 use crate::rows::{RowBuffer, ServingRows, Table};
 use crate::task::{KIND_POSITIONS, Positions, StoredRows, mark_row, push_state_row};
@@ -91,30 +91,41 @@ impl<'a> Moving<'a> {
         }
     }
 
-    /// Places the rows of a source (as [`StoredRows`] reads them, without positions and mark), verified against its positions row. What it
+    /// Places the rows of a source (as [`StoredRows`] reads them, by kind and key, without positions and mark), verified against its positions row. What it
     /// returns can be written already.
     ///
     /// # Errors
     /// [`MoveError`], when they are not what was written.
     pub fn take(&mut self, source: &Source, bytes: &[u8]) -> Result<Vec<Step>, MoveError> {
-        verify(source, bytes)?;
+        let packed = verify(source, bytes)?;
         let mut steps = Vec::new();
         let mut rows = StoredRows::new(bytes);
         while let Some(row) = rows.read() {
-            let unplaceable = |error| MoveError::Unplaceable { task: source.task.clone(), source: error };
-            match holder(row.kind, row.key).map_err(unplaceable)? {
-                Holder::OwnerOf(customer) => {
-                    let task = owner(customer, self.plan.owners);
-                    steps.extend(self.place(task, (row.kind, row.key, row.payload)));
-                }
-                Holder::Anyone => {
-                    let cell = StoredCell::read(row.kind, row.key, row.payload).map_err(unplaceable)?;
-                    self.cells.take(&source.task, self.plan.owners, cell);
-                }
+            if !is_packed(row.kind) {
+                steps.extend(self.take_row(source, (row.kind, row.key, row.payload))?);
             }
+        }
+        for ((kind, key), payload) in packed.iter() {
+            steps.extend(self.take_row(source, (*kind, key, payload))?);
         }
         self.empty_cells(source);
         Ok(steps)
+    }
+
+    fn take_row(&mut self, source: &Source, row: (u8, &[u8], &[u8])) -> Result<Option<Step>, MoveError> {
+        let unplaceable = |error| MoveError::Unplaceable { task: source.task.clone(), source: error };
+        let (kind, key, payload) = row;
+        match holder(kind, key).map_err(unplaceable)? {
+            Holder::OwnerOf(customer) => {
+                let task = owner(customer, self.plan.owners);
+                Ok(self.place(task, row))
+            }
+            Holder::Anyone => {
+                let cell = StoredCell::read(kind, key, payload).map_err(unplaceable)?;
+                self.cells.take(&source.task, self.plan.owners, cell);
+                Ok(None)
+            }
+        }
     }
 
     /// Readers see nothing any more of what the old tasks counted and can still be counted again; what the state has of it follows.
@@ -169,16 +180,28 @@ impl<'a> Moving<'a> {
     }
 }
 
-fn verify(source: &Source, bytes: &[u8]) -> Result<(), MoveError> {
+/// Compares the rows with what their task's positions row says, and gives the cells among them that packs may name anew.
+fn verify(source: &Source, bytes: &[u8]) -> Result<LatestCells, MoveError> {
     let (mut found, mut hash) = (0, 0);
+    let mut packed = LatestCells::default();
+    let mut add = |kind: u8, key: &[u8], payload: &[u8]| {
+        found += 1;
+        hash ^= row_hash(kind, key, payload).get();
+    };
     let mut rows = StoredRows::new(bytes);
     while let Some(row) = rows.read() {
-        found += 1;
-        hash ^= row_hash(row.kind, row.key, row.payload).get();
+        let unplaceable = |_| {
+            let row = Unplaceable { kind: row.kind, key: row.key.to_vec() };
+            MoveError::Unplaceable { task: source.task.clone(), source: row }
+        };
+        if !packed.take(row.kind, row.key, row.payload).map_err(unplaceable)? {
+            add(row.kind, row.key, row.payload);
+        }
     }
+    packed.iter().for_each(|((kind, key), payload)| add(*kind, key, payload));
     let stored = source.positions.live_rows;
     if (found, hash, rows.unread()) != (stored, source.positions.live_hash, 0) {
         return Err(MoveError::Integrity { task: source.task.clone(), generation: source.generation, found, stored });
     }
-    Ok(())
+    Ok(packed)
 }

@@ -1,8 +1,9 @@
 //! What a checkpoint writes.
 
+use super::cell_log::CellLog;
 use super::positions::Positions;
 use super::run::Task;
-use crate::engine::{StateRow, StateRows};
+use crate::engine::{RowChange, StateRow, StateRows};
 use crate::model::{Offset, TaskName, TopicPartition};
 use crate::rows::RowBuffer;
 
@@ -34,10 +35,11 @@ impl Task {
         self.cut_horizon_ms = self.engine.horizon_ms();
         let mut rows = RowBuffer::over(spare);
         let (task, generation, sequence) = (&self.identity.name, self.generation, self.sequence);
-        self.engine.cut(&mut TaskRows { rows: &mut rows, task, generation, sequence });
+        let mut out = TaskRows { rows: &mut rows, task, generation, sequence };
+        self.engine.cut(&mut InPacks { rows: &mut out, cells: &mut self.cells });
+        self.cells.finish(&self.engine, sequence, &mut out);
         let positions = self.positions(now_ms).encode();
-        let (task, rows_of_task) = (&self.identity.name, &mut rows);
-        TaskRows { rows: rows_of_task, task, generation, sequence }.row(KIND_POSITIONS, &[], &positions, false);
+        TaskRows { rows: &mut rows, task: &self.identity.name, generation, sequence }.push(KIND_POSITIONS, &[], &positions, false);
         Cut { rows, offsets: self.logs.iter().map(|log| (log.tp.clone(), log.next)).collect() }
     }
 
@@ -90,7 +92,7 @@ pub const STATE_COLUMNS: [&str; 7] = ["task", "generation", "kind", "key", "sequ
 
 /// Adds one row of `task_state`.
 pub fn push_state_row(rows: &mut RowBuffer, task: &TaskName, generation: u64, sequence: u64, row: &StateRow) {
-    TaskRows { rows, task, generation, sequence }.row(row.kind, &row.key, &row.payload, row.deleted);
+    TaskRows { rows, task, generation, sequence }.push(row.kind, &row.key, &row.payload, row.deleted);
 }
 
 /// Encodes the rows of a task as they come.
@@ -101,10 +103,30 @@ struct TaskRows<'a> {
     sequence: u64,
 }
 
-impl StateRows for TaskRows<'_> {
-    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], deleted: bool) {
+impl TaskRows<'_> {
+    fn push(&mut self, kind: u8, key: &[u8], payload: &[u8], deleted: bool) {
         self.rows.push(|columns| {
             columns.string(self.task).u64(self.generation).u8(kind).blob(key).u64(self.sequence).blob(payload).u8(u8::from(deleted));
         });
+    }
+}
+
+impl StateRows for TaskRows<'_> {
+    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange) {
+        self.push(kind, key, payload, change == RowChange::Gone);
+    }
+}
+
+/// The same with cells in packs.
+struct InPacks<'a, 'b> {
+    rows: &'a mut TaskRows<'b>,
+    cells: &'a mut CellLog,
+}
+
+impl StateRows for InPacks<'_, '_> {
+    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange) {
+        if !self.cells.takes(kind, key, payload, change) {
+            self.rows.row(kind, key, payload, change);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::error::TaskError;
 use super::run::Task;
-use crate::engine::{ColdGroup, Engine, Evicted};
+use crate::engine::{ColdGroup, Engine, Evicted, StateKind};
 use crate::model::{Event, TaskName};
 
 /// Why groups of cold state could not be kept, or not be got back.
@@ -66,6 +66,11 @@ impl Cold {
             }
             self.missing = groups;
         }
+    }
+
+    /// Takes back what holds a cell of which a row says something new.
+    pub(super) fn fetch_for_cell(&mut self, task: &TaskName, engine: &mut Engine, kind: StateKind, key: &[u8]) -> Result<(), TaskError> {
+        self.fetch(task, engine, |engine, missing| engine.missing_for_cell(kind, key, missing))
     }
 
     fn take_back(&mut self, task: &TaskName, engine: &mut Engine, group: ColdGroup) -> Result<(), TaskError> {

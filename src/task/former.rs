@@ -84,6 +84,8 @@ mod tests {
     use crate::engine::{ColdGroup, Engine, Evicted, ForgetRule, Mechanisms, Settings as EngineSettings};
     use crate::model::{Calendar, EventKind};
     use crate::pb;
+    use crate::task::PackRule;
+    use crate::task::cell_log::CellLog;
     use crate::task::cold::Cold;
     use crate::task::{
         ColdStore, ColdStoreError, DeadLetter, EXCHANGE_HEADER, Headers, LogRole, NoHeaders, Outbox, Outcome, Record, TaskIdentity,
@@ -148,6 +150,7 @@ mod tests {
             max_lateness_ms,
             forget_slack_ms: DAY_MS,
             progress_every_ms: DAY_MS,
+            packs: PackRule::default(),
             fingerprint: Fingerprint::default(),
             cluster_id: String::new(),
             topic_ids: BTreeMap::new(),
@@ -162,7 +165,7 @@ mod tests {
         let logs =
             [(log("exchange"), LogRole::Exchange), (log("scans"), LogRole::Input { kind: EventKind::Scan, format: Format::Protobuf })];
         let identity = TaskIdentity { name: "0".into(), owns: Some(0) };
-        let state = (Engine::new(engine), Cold::new(Box::new(NoRoom)));
+        let state = (Engine::new(engine), Cold::new(Box::new(NoRoom)), CellLog::new(PackRule::default()));
         Task::with_positions(identity, 1, Arc::new(settings), state, &logs, positions)
     }
 

@@ -4,6 +4,7 @@
 //! and the times handed in: no clock, no IO, no randomness. Never sends anything itself: what has to leave goes into an
 //! [`Outbox`] that the worker provides.
 
+mod cell_log;
 mod checkpoint;
 mod cold;
 mod contribution;
@@ -21,6 +22,7 @@ mod run;
 mod speak;
 mod state_rows;
 
+pub use cell_log::PackRule;
 pub use checkpoint::{Cut, KIND_MARK, KIND_POSITIONS, STATE_COLUMNS, mark_row, push_mark_row, push_state_row};
 pub use cold::{ColdStore, ColdStoreError, ColdStores};
 pub use contribution::{Reach, Reaches, decode_contributions, encode_contributions_header, encode_reach};

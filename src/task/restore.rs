@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::cell_log::CellLog;
 use super::checkpoint::{KIND_MARK, KIND_POSITIONS};
 use super::cold::{Cold, ColdStore};
 use super::error::TaskError;
 use super::positions::{Positions, PositionsError};
 use super::run::{LogRole, Task, TaskIdentity, TaskSettings};
-use crate::engine::{Engine, Settings as EngineSettings};
+use crate::engine::{Engine, PackedCells, RestoreError, Settings as EngineSettings, day_of_cell, packed_kind};
 use crate::model::TopicPartition;
 
 /// Rebuilds a task from the rows of its generation, in pieces, so that the worker can keep polling in between.
@@ -18,6 +19,7 @@ pub struct Restore {
     settings: Arc<TaskSettings>,
     engine: Engine,
     cold: Cold,
+    cells: CellLog,
     positions: Option<Positions>,
     largest_sequence: u64,
 }
@@ -31,7 +33,8 @@ impl Restore {
         engine: EngineSettings,
         cold: Box<dyn ColdStore>,
     ) -> Self {
-        Restore { identity, generation, settings, engine: Engine::new(engine), cold: Cold::new(cold), positions: None, largest_sequence: 0 }
+        let (engine, cold, cells) = (Engine::new(engine), Cold::new(cold), CellLog::new(settings.packs));
+        Restore { identity, generation, settings, engine, cold, cells, positions: None, largest_sequence: 0 }
     }
 
     /// The state so far.
@@ -52,22 +55,45 @@ impl Restore {
         self.generation
     }
 
-    /// Takes one live row.
-    pub fn row(&mut self, kind: u8, key: &[u8], sequence: u64, payload: &[u8]) -> Result<(), TaskError> {
+    /// Takes one live row; rows come by kind and key. How many keys it told of.
+    ///
+    /// # Errors
+    /// What the checkpoint cannot have held, and [`TaskError::Cold`].
+    pub fn row(&mut self, kind: u8, key: &[u8], sequence: u64, payload: &[u8]) -> Result<usize, TaskError> {
         self.largest_sequence = self.largest_sequence.max(sequence);
         match kind {
-            KIND_MARK => Ok(()),
+            KIND_MARK => {}
             KIND_POSITIONS => {
                 let positions = Positions::decode(payload).map_err(|source| self.positions_error(source))?;
                 self.positions = Some(positions);
-                Ok(())
             }
-            _ => self.engine.restore(kind, key, payload).map_err(|source| TaskError::Corrupt {
-                task: self.identity.name.clone(),
-                generation: self.generation,
-                source,
-            }),
+            _ if packed_kind(kind).is_some() => return self.pack(kind, key, payload),
+            _ => {
+                self.engine.restore(kind, key, payload).map_err(|source| self.corrupt(source))?;
+                if let Some((kind, day)) = day_of_cell(kind, key) {
+                    self.cells.found_row(kind, day);
+                }
+            }
         }
+        Ok(1)
+    }
+
+    /// What is said of a cell that has left memory meanwhile is said of nothing else: it comes back first.
+    fn pack(&mut self, kind: u8, key: &[u8], payload: &[u8]) -> Result<usize, TaskError> {
+        let (at, mut cells) = PackedCells::of_row(kind, key, payload).map_err(|source| self.corrupt(source))?;
+        self.cells.found_pack(at);
+        let mut keys = 0;
+        while let Some(cell) = cells.read().map_err(|source| self.corrupt(source))? {
+            self.cold.fetch_for_cell(&self.identity.name, &mut self.engine, at.kind, cell.key)?;
+            let change = self.engine.restore_packed(at.kind, &cell).map_err(|source| self.corrupt(source))?;
+            self.cells.found_entry(at, change);
+            keys += 1;
+        }
+        Ok(keys)
+    }
+
+    fn corrupt(&self, source: RestoreError) -> TaskError {
+        TaskError::Corrupt { task: self.identity.name.clone(), generation: self.generation, source }
     }
 
     fn positions_error(&self, source: PositionsError) -> TaskError {
@@ -95,7 +121,14 @@ impl Restore {
             });
         }
         positions.sequence = positions.sequence.max(self.largest_sequence);
-        let task = Task::with_positions(self.identity, self.generation, self.settings, (self.engine, self.cold), logs, positions.clone());
+        let task = Task::with_positions(
+            self.identity,
+            self.generation,
+            self.settings,
+            (self.engine, self.cold, self.cells),
+            logs,
+            positions.clone(),
+        );
         Ok((task, positions))
     }
 }

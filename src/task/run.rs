@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::cell_log::{CellLog, PackRule};
 use super::cold::{Cold, ColdStore};
 use super::contribution::Reaches;
 use super::dead_letter::{DeadLetter, Origin};
@@ -54,6 +55,8 @@ pub struct TaskSettings {
     pub forget_slack_ms: i64,
     /// A source tells its destinations how far it has read when it has moved by this much.
     pub progress_every_ms: i64,
+    /// How cells are packed in checkpoints.
+    pub packs: PackRule,
     /// Settings that change results.
     pub fingerprint: Fingerprint,
     /// Kafka's id of the cluster.
@@ -120,6 +123,7 @@ pub struct Task {
     pub(super) settings: Arc<TaskSettings>,
     pub(super) engine: Engine,
     pub(super) cold: Cold,
+    pub(super) cells: CellLog,
     pub(super) logs: Vec<Log>,
     pub(super) inbox: Inbox,
     /// Positions of logs that are not this task's at present (a topic that was taken out of the configuration).
@@ -149,14 +153,15 @@ impl Task {
         logs: &[(TopicPartition, LogRole)],
     ) -> Self {
         let positions = Positions { least_lateness_ms: settings.max_lateness_ms, ..Positions::default() };
-        Self::with_positions(identity, generation, settings, (Engine::new(engine), Cold::new(cold)), logs, positions)
+        let cells = CellLog::new(settings.packs);
+        Self::with_positions(identity, generation, settings, (Engine::new(engine), Cold::new(cold), cells), logs, positions)
     }
 
     pub(super) fn with_positions(
         identity: TaskIdentity,
         generation: u64,
         settings: Arc<TaskSettings>,
-        (mut engine, cold): (Engine, Cold),
+        (mut engine, cold, cells): (Engine, Cold, CellLog),
         logs: &[(TopicPartition, LogRole)],
         positions: Positions,
     ) -> Self {
@@ -196,6 +201,7 @@ impl Task {
             settings,
             engine,
             cold,
+            cells,
             logs: own_logs,
             inbox: Inbox::restore(positions.received),
             other_logs,

@@ -16,8 +16,8 @@ use crate::task::{LogRole, Positions, Restore, StoredRows, Task, mark_row};
 
 /// Pause before the generations are asked for again.
 const ASK_AGAIN_MS: i64 = 500;
-/// State rows put into memory between two polls of the consumer.
-const ROWS_PER_PIECE: usize = 20_000;
+/// State keys put into memory between two polls of the consumer.
+const KEYS_PER_PIECE: usize = 20_000;
 
 impl Worker {
     pub(super) fn advance_takeovers<I: Io>(&mut self, io: &mut I, now: Now) -> Result<(), Fatal> {
@@ -311,7 +311,8 @@ impl Worker {
         {
             io.store(StoreRequest::Load { run: *run, task: at.task.identity.name.clone(), generation, after: Some(after) });
         }
-        for _ in 0..ROWS_PER_PIECE {
+        let mut keys = 0;
+        while keys < KEYS_PER_PIECE {
             let Some(rest) = rows.get(*next..).filter(|rest| !rest.is_empty()) else { break };
             let mut reader = StoredRows::new(rest);
             let row = reader.read();
@@ -320,9 +321,12 @@ impl Worker {
                 Some(row) => restore.row(row.kind, row.key, row.sequence, row.payload).map_err(|error| error.to_string()),
                 None => Err(format!("task {}: clickhouse sent a state row that is cut short; start again", at.task.identity.name)),
             };
-            if let Err(error) = restored {
-                at.phase = Phase::Unreadable { generation, error };
-                return;
+            match restored {
+                Ok(taken) => keys += taken.max(1),
+                Err(error) => {
+                    at.phase = Phase::Unreadable { generation, error };
+                    return;
+                }
             }
         }
         if *next < rows.len() {

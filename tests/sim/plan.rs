@@ -6,7 +6,7 @@ use std::sync::Arc;
 use onecode::config::{Fingerprint, StartFrom};
 use onecode::decode::{Format, Rules};
 use onecode::model::{Calendar, EventKind, TimeZone};
-use onecode::task::{LogRole, RejectLimits, TaskSettings};
+use onecode::task::{LogRole, PackRule, RejectLimits, TaskSettings};
 use onecode::worker::{Switches, TopicSpec, WorkerSettings};
 
 use super::cold::ColdMemories;
@@ -130,6 +130,8 @@ impl Plan {
             max_lateness_ms,
             forget_slack_ms,
             progress_every_ms: forget_slack_ms / 16,
+            // Small ones, so that days are written anew often.
+            packs: PackRule { full_bytes: random.pick(&[1, 100, 1_000]), least_outdated: random.pick(&[0, 2, 20]) },
             fingerprint: Fingerprint::default(),
             cluster_id: "cluster".to_owned(),
             topic_ids: BTreeMap::new(),

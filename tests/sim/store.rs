@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use onecode::engine::packed_kind;
 use onecode::model::TaskName;
 use onecode::rescale::{Source, Step};
 use onecode::rows::{RowBuffer, Table};
@@ -88,6 +89,10 @@ pub struct Defects {
     pub ignores_generation: bool,
     /// A move to another number of tasks leaves served cells as they are.
     pub keeps_served_cells: bool,
+    /// Packs of cells are read newest first.
+    pub reads_packs_backwards: bool,
+    /// Packs of cells that are to go stay.
+    pub keeps_packs: bool,
 }
 
 /// ClickHouse and the requests on their way to it.
@@ -299,6 +304,9 @@ impl Store {
     }
 
     fn land_state(&mut self, row: StateRow) {
+        if self.defects.keeps_packs && row.is_deleted && packed_kind(row.kind).is_some() {
+            return;
+        }
         let rows = self.state.entry((row.task, row.generation)).or_default();
         let value = StateValue { sequence: row.sequence, payload: row.payload, is_deleted: row.is_deleted };
         match rows.get_mut(&(row.kind, row.key.clone())) {
@@ -324,13 +332,19 @@ impl Store {
     fn load(&self, task: &TaskName, generation: u64, after: Option<&(u8, Vec<u8>)>) -> (Vec<u8>, bool) {
         let mut buffer = RowBuffer::default();
         let rows = self.state.get(&(task.clone(), generation)).into_iter().flatten();
-        let live = rows.filter(|((kind, _), value)| *kind != KIND_MARK && !value.is_deleted);
-        for ((kind, key), value) in live.filter(|(key, _)| after.is_none_or(|after| *key > after)).take(ROWS_A_PIECE) {
+        let mut live: Vec<_> = rows.filter(|((kind, _), value)| *kind != KIND_MARK && !value.is_deleted).collect();
+        if self.defects.reads_packs_backwards {
+            live.reverse();
+            live.sort_by_key(|((kind, key), _)| (*kind, if packed_kind(*kind).is_some() { None } else { Some(key) }));
+        }
+        // In one piece when they are out of order: the next would begin behind the last key.
+        let at_once = if self.defects.reads_packs_backwards { usize::MAX } else { ROWS_A_PIECE };
+        for ((kind, key), value) in live.into_iter().filter(|(key, _)| after.is_none_or(|after| *key > after)).take(at_once) {
             buffer.push(|out| {
                 out.u8(*kind).blob(key).u64(value.sequence).blob(&value.payload);
             });
         }
-        let has_more = buffer.rows() == ROWS_A_PIECE;
+        let has_more = buffer.rows() == at_once;
         (buffer.row_binary(), has_more)
     }
 

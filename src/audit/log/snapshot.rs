@@ -10,7 +10,7 @@ use super::LogAuditError;
 use super::cells::{CellKey, CellTable, Cells, Sums, add};
 use super::facts::{Part, Who};
 use super::packed::{Packed, Place};
-use crate::engine::StateKind;
+use crate::engine::{LatestCells, PACKED_ROW_KINDS, StateKind};
 use crate::model::{Offset, TopicPartition, Version, owner};
 use crate::pb;
 use crate::rescale::MARKER_TASK;
@@ -109,8 +109,8 @@ pub(super) enum Standing {
 impl Snapshot {
     /// Positions and state; what it says of cells, over all tasks, goes to the cells.
     pub(super) async fn read(admin: &Admin, tasks: u32, cells: &mut Cells) -> Result<Snapshot, LogAuditError> {
-        let kinds = [StateKind::Customer, StateKind::MinuteCell, StateKind::DayCell, StateKind::ActiveDay];
-        Snapshot::read_kinds(admin, tasks, &kinds.map(|kind| kind as u8), cells).await
+        let kinds = [StateKind::Customer, StateKind::ActiveDay].map(|kind| kind as u8);
+        Snapshot::read_kinds(admin, tasks, &[&kinds[..], &PACKED_ROW_KINDS].concat(), cells).await
     }
 
     /// Positions alone.
@@ -120,16 +120,18 @@ impl Snapshot {
 
     async fn read_kinds(admin: &Admin, tasks: u32, kinds: &[u8], cells: &mut Cells) -> Result<Snapshot, LogAuditError> {
         let kinds: Vec<String> = [KIND_POSITIONS].iter().chain(kinds).map(u8::to_string).collect();
-        // In the order of the table's key, so that the server streams them; a task's positions come first.
+        // In the order of the table's key, so that the server streams them; a task's positions come first, and packs of cells in the order of their cuts.
         let query = format!(
             "SELECT toString(s.task) AS task, generation, kind, key, payload FROM task_state AS s FINAL \
              WHERE s.task != {} AND (s.task, generation) IN (SELECT task, max(generation) FROM task_state WHERE kind = {KIND_MARK} GROUP BY task) \
-             AND kind IN ({}) ORDER BY s.task, generation, kind",
+             AND kind IN ({}) ORDER BY s.task, generation, kind, key",
             literal(MARKER_TASK),
             kinds.join(", "),
         );
         let mut snapshot = Snapshot { tasks, ..Snapshot::default() };
-        admin.each::<StateRow<'_>, LogAuditError>(&query, |row| snapshot.row(&row, cells)).await?;
+        let mut packed = OfTask::default();
+        admin.each::<StateRow<'_>, LogAuditError>(&query, |row| snapshot.row(&row, &mut packed, cells)).await?;
+        packed.end(cells)?;
         if let Some(task) = (0..tasks).map(|task| task.to_string()).find(|task| !snapshot.checkpoints.contains_key(task)) {
             return Err(LogAuditError::NoCheckpoint { task });
         }
@@ -139,7 +141,8 @@ impl Snapshot {
     }
 
     /// Takes a row: positions come first. What another number of tasks left behind is nobody's state.
-    fn row(&mut self, row: &StateRow<'_>, cells: &mut Cells) -> Result<(), LogAuditError> {
+    fn row(&mut self, row: &StateRow<'_>, packed: &mut OfTask, cells: &mut Cells) -> Result<(), LogAuditError> {
+        packed.begin(row.task, cells)?;
         let unreadable = |reason: String| LogAuditError::State { task: row.task.to_owned(), kind: row.kind, reason };
         if row.kind == KIND_POSITIONS {
             let positions = Positions::decode(row.payload).map_err(|error| unreadable(error.to_string()))?;
@@ -155,7 +158,10 @@ impl Snapshot {
             let who = who_of(row.key).map_err(unreadable)?;
             return self.customers.push(who, row.payload);
         }
-        take_cell(row, cells).map_err(unreadable)
+        if packed.latest.take(row.kind, row.key, row.payload).map_err(|error| unreadable(error.to_string()))? {
+            return Ok(());
+        }
+        take_cell(row.kind, row.key, row.payload, cells).map_err(unreadable)
     }
 
     /// A log belongs to the task that has read it furthest: others may know it from before a topic was taken out.
@@ -247,12 +253,42 @@ fn who_of(key: &[u8]) -> Result<Who<'_>, String> {
     Ok((key.text()?, key.text()?))
 }
 
+/// Cells of one task of which a later pack may say something else.
+#[derive(Default)]
+struct OfTask {
+    task: String,
+    latest: LatestCells,
+}
+
+impl OfTask {
+    /// Rows of a task follow.
+    fn begin(&mut self, task: &str, cells: &mut Cells) -> Result<(), LogAuditError> {
+        if self.task != task {
+            self.end(cells)?;
+            task.clone_into(&mut self.task);
+        }
+        Ok(())
+    }
+
+    /// All rows of the task were read.
+    fn end(&mut self, cells: &mut Cells) -> Result<(), LogAuditError> {
+        for ((kind, key), payload) in std::mem::take(&mut self.latest).iter() {
+            take_cell(*kind, key, payload, cells).map_err(|reason| LogAuditError::State {
+                task: self.task.clone(),
+                kind: *kind,
+                reason,
+            })?;
+        }
+        Ok(())
+    }
+}
+
 /// Adds a cell of a task.
-fn take_cell(row: &StateRow<'_>, cells: &mut Cells) -> Result<(), String> {
-    let mut key = Reader(row.key);
+fn take_cell(kind: u8, key: &[u8], payload: &[u8], cells: &mut Cells) -> Result<(), String> {
+    let mut key = Reader(key);
     let nowhere = CellKey { table: CellTable::ActiveDay, brand: key.text()?, bucket: 0, campaign: "", sku: "", channel: "", region: 0 };
     let number = key.number()?;
-    let cell = match StateKind::from_number(row.kind) {
+    let cell = match StateKind::from_number(kind) {
         Some(StateKind::MinuteCell) => CellKey {
             table: CellTable::Minute,
             bucket: number.saturating_mul(60),
@@ -273,7 +309,7 @@ fn take_cell(row: &StateRow<'_>, cells: &mut Cells) -> Result<(), String> {
         Some(StateKind::ActiveDay) => CellKey { bucket: number, ..nowhere },
         _ => return Ok(()),
     };
-    cells.store(&cell, &sums_of(&pb::SumsState::decode(row.payload).map_err(|error| error.to_string())?));
+    cells.store(&cell, &sums_of(&pb::SumsState::decode(payload).map_err(|error| error.to_string())?));
     Ok(())
 }
 

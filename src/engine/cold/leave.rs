@@ -91,7 +91,10 @@ impl Engine {
         let mut row = RowBytes::default();
         let gone = cells.evict(
             most,
-            |key| self.cell_group(kind, key, PlaceTexts::of(key.campaign, key.sku, key.channel, &self.symbols)),
+            |key| {
+                let texts = PlaceTexts::of(key.campaign, key.sku, key.channel, &self.symbols);
+                self.cell_group(kind, (key.brand, key.bucket, key.region), texts)
+            },
             |hash, cell| {
                 let number = *numbers.entry(hash).or_insert_with(|| {
                     groups.push(GroupRows { hash, bytes: Vec::new(), due_ms: i64::MAX });

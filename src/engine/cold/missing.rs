@@ -4,6 +4,7 @@ use super::ColdGroup;
 use crate::engine::Engine;
 use crate::engine::brands::BrandId;
 use crate::engine::customer::{Dimensions, Place, PlaceTexts};
+use crate::engine::cut::CellParts;
 use crate::engine::graph::Receiver;
 use crate::engine::kind::StateKind;
 use crate::model::Event;
@@ -43,6 +44,17 @@ impl Engine {
         }
     }
 
+    /// The same before a row says something new of a stored cell.
+    pub fn missing_for_cell(&self, kind: StateKind, key: &[u8], out: &mut Vec<ColdGroup>) {
+        if self.cold.is_empty() {
+            return;
+        }
+        // What cannot be read is refused by whoever takes it.
+        let Some(CellParts { brand, bucket, texts, region }) = CellParts::read(kind, key) else { return };
+        let Some(brand) = self.brands.find(brand) else { return };
+        self.cold.find(self.cell_group(kind, (brand, bucket, region), texts), out);
+    }
+
     /// Those of a customer's first event.
     fn missing_first_cells(&self, brand: BrandId, first: &Place, out: &mut Vec<ColdGroup>) {
         let texts = PlaceTexts::of(first.campaign, first.sku, first.channel, &self.symbols);
@@ -52,7 +64,7 @@ impl Engine {
     fn missing_cells(&self, brand: BrandId, place: &Place, texts: PlaceTexts<'_>, out: &mut Vec<ColdGroup>) {
         let zone = self.brands.zone(brand);
         for (kind, key) in [(StateKind::MinuteCell, place.minute_cell(brand)), (StateKind::DayCell, place.day_cell(brand, zone))] {
-            self.cold.find(self.cell_group(kind, &key, texts), out);
+            self.cold.find(self.cell_group(kind, (key.brand, key.bucket, key.region), texts), out);
         }
     }
 }

@@ -16,7 +16,6 @@ use hashbrown::HashMap;
 use self::index::ColdIndex;
 use super::Engine;
 use super::brands::BrandId;
-use super::cells::CellKey;
 use super::customer::{Customer, PlaceTexts};
 use super::cut::RowBytes;
 use super::kind::{KeyReader, StateKind, row_hash};
@@ -238,10 +237,9 @@ impl Engine {
 
     /// Which cells leave and come back together: one event needs one cell of each kind, so its group has few others: of one channel for minutes, of one
     /// sku for days. Texts instead of their numbers: those may be another text's by the time the cells come back.
-    fn cell_group(&self, kind: StateKind, key: &CellKey, texts: PlaceTexts<'_>) -> u64 {
-        let (bucket, text) =
-            if kind == StateKind::MinuteCell { (key.bucket / MINUTES_A_GROUP, texts.channel) } else { (key.bucket, texts.sku) };
-        self.customers.hash_cells((kind as u8, key.brand, bucket, key.region, texts.campaign, text))
+    fn cell_group(&self, kind: StateKind, (brand, bucket, region): (BrandId, u32, u32), texts: PlaceTexts<'_>) -> u64 {
+        let (span, text) = if kind == StateKind::MinuteCell { (bucket / MINUTES_A_GROUP, texts.channel) } else { (bucket, texts.sku) };
+        self.customers.hash_cells((kind as u8, brand, span, region, texts.campaign, text))
     }
 }
 

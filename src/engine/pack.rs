@@ -1,0 +1,269 @@
+//! Packs: the cells of one day that a cut changed, as one row of `task_state` instead of a row each. Most state rows would be cells, each of a few bytes.
+//!
+//! Owns the keys and the encoding of packs, and which cells they leave in the end. Promises that packs read in the order of their keys say what rows of
+//! single cells would: the last that names a cell is right. Never decides what goes into a pack, and which packs are still needed: `task/cell_log.rs`.
+
+use std::collections::BTreeMap;
+
+use super::kind::{KeyReader, StateKind};
+use super::wire::Writer;
+use super::{Engine, RestoreError, RowChange};
+use crate::decode::protobuf::{ProtobufError, Reader};
+
+const MINUTES_A_DAY: u32 = 1_440;
+
+/// Which pack: the key of its row is day, sequence and number, big endian, so that packs of a day are read in the order of their cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PackKey {
+    /// Minute cells or day cells.
+    pub kind: StateKind,
+    /// The UTC day of minutes, the brand's day of days: days since 1970.
+    pub day: u32,
+    /// Of the cut.
+    pub sequence: u64,
+    /// Among those of one cut.
+    pub number: u32,
+}
+
+impl PackKey {
+    /// The `kind` of its row in `task_state`, beside those of [`StateKind`].
+    pub fn row_kind(&self) -> u8 {
+        match self.kind {
+            StateKind::MinuteCell => KIND_MINUTE_PACK,
+            _ => KIND_DAY_PACK,
+        }
+    }
+
+    /// The `key` of its row.
+    pub fn row_key(&self) -> [u8; 16] {
+        let mut key = [0; 16];
+        let (head, number) = (u128::from(self.day) << 96 | u128::from(self.sequence) << 32, u128::from(self.number));
+        key.copy_from_slice(&(head | number).to_be_bytes());
+        key
+    }
+
+    /// The pack that a row is; `None`: it is none.
+    fn read(row_kind: u8, row_key: &[u8]) -> Option<Self> {
+        let number = u128::from_be_bytes(row_key.try_into().ok()?);
+        Some(PackKey { kind: packed_kind(row_kind)?, day: (number >> 96) as u32, sequence: (number >> 32) as u64, number: number as u32 })
+    }
+}
+
+/// `task_state.kind` of a pack of minute cells.
+const KIND_MINUTE_PACK: u8 = 11;
+/// `task_state.kind` of a pack of day cells.
+const KIND_DAY_PACK: u8 = 12;
+
+/// Kinds of rows about cells of which packs tell: packs, and rows of one cell.
+pub const PACKED_ROW_KINDS: [u8; 4] = [StateKind::MinuteCell as u8, StateKind::DayCell as u8, KIND_MINUTE_PACK, KIND_DAY_PACK];
+
+/// Whether a row is of one of [`PACKED_ROW_KINDS`]: what it says may be outdated.
+pub fn is_packed(row_kind: u8) -> bool {
+    PACKED_ROW_KINDS.contains(&row_kind)
+}
+
+/// What a pack of this row kind holds; `None`: it is no pack.
+pub fn packed_kind(row_kind: u8) -> Option<StateKind> {
+    match row_kind {
+        KIND_MINUTE_PACK => Some(StateKind::MinuteCell),
+        KIND_DAY_PACK => Some(StateKind::DayCell),
+        _ => None,
+    }
+}
+
+/// The day whose packs hold a cell, by the cell's kind and key; `None`: nothing that goes into packs.
+pub fn day_of_cell(kind: u8, key: &[u8]) -> Option<(StateKind, u32)> {
+    let kind = StateKind::from_number(kind).filter(|kind| matches!(kind, StateKind::MinuteCell | StateKind::DayCell))?;
+    let mut reader = KeyReader(key);
+    reader.bytes()?;
+    Some((kind, day_of_bucket(kind, reader.number()?)))
+}
+
+fn day_of_bucket(kind: StateKind, bucket: u32) -> u32 {
+    if kind == StateKind::MinuteCell { bucket / MINUTES_A_DAY } else { bucket }
+}
+
+/// A cell in a pack: the key and the payload of its state row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PackedCell<'a> {
+    /// As in a row of its own.
+    pub key: &'a [u8],
+    /// `SumsState`; empty if deleted.
+    pub payload: &'a [u8],
+    /// The cell is to go.
+    pub is_deleted: bool,
+}
+
+/// Adds a cell to a pack.
+pub fn push_cell(pack: &mut Vec<u8>, cell: &PackedCell<'_>) {
+    Writer(pack).message(1, |entry| {
+        entry.bytes(1, cell.key).bytes(2, cell.payload).number(3, cell.is_deleted);
+    });
+}
+
+/// Reads the cells of a pack one after the other.
+#[derive(Debug)]
+pub struct PackedCells<'a> {
+    pack: Reader<'a>,
+    row: (StateKind, &'a [u8]),
+}
+
+impl<'a> PackedCells<'a> {
+    /// Of a row that is a pack.
+    ///
+    /// # Errors
+    /// When its key is no pack's.
+    pub fn of_row(row_kind: u8, row_key: &'a [u8], payload: &'a [u8]) -> Result<(PackKey, Self), RestoreError> {
+        let kind = packed_kind(row_kind).ok_or(RestoreError::Kind(row_kind))?;
+        let at = PackKey::read(row_kind, row_key).ok_or_else(|| unreadable(kind, row_key))?;
+        Ok((at, PackedCells { pack: Reader::new(payload), row: (kind, row_key) }))
+    }
+
+    /// The next cell; `None` at the end.
+    ///
+    /// # Errors
+    /// When the payload is no pack.
+    pub fn read(&mut self) -> Result<Option<PackedCell<'a>>, RestoreError> {
+        self.next_cell().map_err(|_| unreadable(self.row.0, self.row.1))
+    }
+
+    fn next_cell(&mut self) -> Result<Option<PackedCell<'a>>, ProtobufError> {
+        while let Some(field) = self.pack.field()? {
+            if field.number != 1 {
+                self.pack.skip(field)?;
+                continue;
+            }
+            let mut entry = self.pack.message(field)?;
+            let mut cell = PackedCell::default();
+            while let Some(field) = entry.field()? {
+                match field.number {
+                    1 => cell.key = entry.message(field)?.rest(),
+                    2 => cell.payload = entry.message(field)?.rest(),
+                    3 => cell.is_deleted = entry.integer(field)? != 0,
+                    _ => entry.skip(field)?,
+                }
+            }
+            return Ok(Some(cell));
+        }
+        Ok(None)
+    }
+}
+
+fn unreadable(kind: StateKind, row_key: &[u8]) -> RestoreError {
+    let key = row_key.iter().map(|byte| format!("{byte:02x}")).collect();
+    RestoreError::Value { kind: kind.name(), key, what: "a pack that cannot be read" }
+}
+
+/// Kind and key of a cell.
+pub type CellName = (u8, Vec<u8>);
+
+/// The cells that rows of a task leave: for whoever reads state without an engine.
+#[derive(Debug, Default)]
+pub struct LatestCells(BTreeMap<CellName, Vec<u8>>);
+
+impl LatestCells {
+    /// Takes a row, in the order of kinds and keys; whether it is about such cells.
+    ///
+    /// # Errors
+    /// When it is a pack that cannot be read.
+    pub fn take(&mut self, kind: u8, key: &[u8], payload: &[u8]) -> Result<bool, RestoreError> {
+        if packed_kind(kind).is_none() {
+            if is_packed(kind) {
+                self.0.insert((kind, key.to_vec()), payload.to_vec());
+            }
+            return Ok(is_packed(kind));
+        }
+        let (at, mut cells) = PackedCells::of_row(kind, key, payload)?;
+        while let Some(cell) = cells.read()? {
+            let name = (at.kind as u8, cell.key.to_vec());
+            if cell.is_deleted {
+                self.0.remove(&name);
+            } else {
+                self.0.insert(name, cell.payload.to_vec());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Name and payload of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&CellName, &[u8])> {
+        self.0.iter().map(|(name, payload)| (name, payload.as_slice()))
+    }
+}
+
+impl Engine {
+    /// Takes back what a pack says of a cell: packs come in the order of their keys, behind rows of single cells. What it did to the state.
+    ///
+    /// # Errors
+    /// On an error the engine is of no further use.
+    pub fn restore_packed(&mut self, kind: StateKind, cell: &PackedCell<'_>) -> Result<Option<RowChange>, RestoreError> {
+        self.restore_latest_cell(kind, cell.key, (!cell.is_deleted).then_some(cell.payload))
+    }
+
+    /// Visits all cells of a day that are in memory, right after a cut: key and payload of their rows.
+    pub fn visit_cells_of_day(&self, kind: StateKind, day: u32, mut visit: impl FnMut(PackedCell<'_>)) {
+        self.visit_cells(
+            kind,
+            |bucket| day_of_bucket(kind, bucket) == day,
+            |key, payload| visit(PackedCell { key, payload, is_deleted: false }),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::pb;
+
+    #[test]
+    fn a_pack_is_what_its_schema_says() {
+        let generated = pb::CellPack {
+            cells: vec![
+                pb::PackedCell { key: b"one".to_vec(), sums: vec![8, 1], is_deleted: false },
+                pb::PackedCell { key: vec![7; 300], sums: Vec::new(), is_deleted: true },
+            ],
+        };
+        let mut written = Vec::new();
+        for cell in &generated.cells {
+            push_cell(&mut written, &PackedCell { key: &cell.key, payload: &cell.sums, is_deleted: cell.is_deleted });
+        }
+        assert_eq!(written, generated.encode_to_vec());
+        let at = PackKey { kind: StateKind::DayCell, day: 20_000, sequence: 1 << 39, number: 2 };
+        let key = at.row_key();
+        let (read, mut cells) = PackedCells::of_row(at.row_kind(), &key, &written).expect("a pack");
+        assert_eq!(read, at);
+        for cell in &generated.cells {
+            let expected = PackedCell { key: &cell.key, payload: &cell.sums, is_deleted: cell.is_deleted };
+            assert_eq!(cells.read(), Ok(Some(expected)));
+        }
+        assert_eq!(cells.read(), Ok(None));
+        let cut_short = written.get(..written.len() - 1).expect("a prefix");
+        let (_, mut cells) = PackedCells::of_row(at.row_kind(), &key, cut_short).expect("a pack");
+        assert!(cells.read().is_ok());
+        assert!(cells.read().is_err());
+        assert!(PackedCells::of_row(at.row_kind(), b"short", &written).is_err());
+        assert!(PackedCells::of_row(1, &key, &written).is_err());
+    }
+
+    #[test]
+    fn the_last_pack_that_names_a_cell_is_right() {
+        let pack = |cells: &[(&[u8], &[u8], bool)]| {
+            let mut bytes = Vec::new();
+            for (key, payload, is_deleted) in cells {
+                push_cell(&mut bytes, &PackedCell { key, payload, is_deleted: *is_deleted });
+            }
+            bytes
+        };
+        let key = |sequence| PackKey { kind: StateKind::MinuteCell, day: 1, sequence, number: 0 }.row_key();
+        let mut latest = LatestCells::default();
+        assert_eq!(latest.take(StateKind::MinuteCell as u8, b"a", b"0"), Ok(true));
+        assert_eq!(latest.take(StateKind::Customer as u8, b"a", b"0"), Ok(false));
+        assert_eq!(latest.take(KIND_MINUTE_PACK, &key(1), &pack(&[(b"a", b"1", false), (b"b", b"1", false)])), Ok(true));
+        assert_eq!(latest.take(KIND_MINUTE_PACK, &key(2), &pack(&[(b"b", b"", true), (b"c", b"2", false)])), Ok(true));
+        let left: Vec<(&[u8], &[u8])> = latest.iter().map(|((_, key), payload)| (key.as_slice(), payload)).collect();
+        assert_eq!(left, [(&b"a"[..], &b"1"[..]), (b"c", b"2")]);
+        assert!(key(2) > key(1) && key(1 << 33) > key(2));
+    }
+}
