@@ -242,7 +242,7 @@ impl Engine {
     }
 
     /// Visits the cells of a kind in some buckets: key and payload of their rows.
-    pub(super) fn visit_cells(&self, kind: StateKind, is_wanted: impl Fn(u32) -> bool, mut visit: impl FnMut(&[u8], &[u8])) {
+    pub(super) fn visit_cell_rows(&self, kind: StateKind, is_wanted: impl Fn(u32) -> bool, mut visit: impl FnMut(&[u8], &[u8])) {
         let mut row = RowBytes::default();
         for cell in self.cells(kind).iter().filter(|cell| is_wanted(cell.key.bucket)) {
             row.key(|key| write_cell_key(key, kind, &cell.key, &self.brands, &self.symbols));

@@ -41,7 +41,7 @@ pub use cold::{ColdCounts, ColdError, ColdGroup, Evicted};
 pub use cut::RestoreError;
 pub use graph::ContributionError;
 pub use kind::{Live, RowChange, StateKind, StateRow, StateRows, row_hash};
-pub use pack::{CellName, LatestCells, PACKED_ROW_KINDS, PackKey, PackedCell, PackedCells, day_of_cell, is_packed, packed_kind, push_cell};
+pub use pack::{CellName, LatestCells, PACKED_ROW_KINDS, PackKey, PackPlace, PackedCell, PackedCells, is_packed, packed_kind, push_cell};
 pub use rehome::{Holder, StoredCell, Unplaceable, holder};
 
 pub use crate::rows::ServingRows;

@@ -1,9 +1,11 @@
-//! Packs: the cells of one day that a cut changed, as one row of `task_state` instead of a row each. Most state rows would be cells, each of a few bytes.
+//! Packs: the cells of a sixteenth of a day that a cut changed, as one row of `task_state` instead of a row each. Most state rows would be cells of a few bytes.
 //!
 //! Owns the keys and the encoding of packs, and which cells they leave in the end. Promises that packs read in the order of their keys say what rows of
 //! single cells would: the last that names a cell is right. Never decides what goes into a pack, and which packs are still needed: `task/cell_log.rs`.
 
 use std::collections::BTreeMap;
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::kind::{KeyReader, StateKind};
 use super::wire::Writer;
@@ -12,13 +14,43 @@ use crate::decode::protobuf::{ProtobufError, Reader};
 
 const MINUTES_A_DAY: u32 = 1_440;
 
-/// Which pack: the key of its row is day, sequence and number, big endian, so that packs of a day are read in the order of their cuts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PackKey {
+/// A day's cells are told apart by so many slices: one of them is written anew at a time, however many cells a day has.
+const SLICES: u64 = 16;
+
+/// Which cells a pack holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PackPlace {
     /// Minute cells or day cells.
     pub kind: StateKind,
     /// The UTC day of minutes, the brand's day of days: days since 1970.
     pub day: u32,
+    /// Below [`SLICES`], by the hash of the cell's key.
+    pub slice: u8,
+}
+
+impl PackPlace {
+    /// The place of a cell, by the kind and key of its row; `None`: nothing that goes into packs.
+    pub fn of(kind: u8, key: &[u8]) -> Option<Self> {
+        let kind = StateKind::from_number(kind).filter(|kind| matches!(kind, StateKind::MinuteCell | StateKind::DayCell))?;
+        let mut reader = KeyReader(key);
+        reader.bytes()?;
+        let day = day_of_bucket(kind, reader.number()?);
+        Some(PackPlace { kind, day, slice: (xxh3_64(key) % SLICES) as u8 })
+    }
+
+    fn row_kind(self) -> u8 {
+        match self.kind {
+            StateKind::MinuteCell => KIND_MINUTE_PACK,
+            _ => KIND_DAY_PACK,
+        }
+    }
+}
+
+/// Which pack: the key of its row is day, slice, sequence and number, big endian, so that packs of a slice are read in the order of their cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PackKey {
+    /// What it holds.
+    pub place: PackPlace,
     /// Of the cut.
     pub sequence: u64,
     /// Among those of one cut.
@@ -28,24 +60,22 @@ pub struct PackKey {
 impl PackKey {
     /// The `kind` of its row in `task_state`, beside those of [`StateKind`].
     pub fn row_kind(&self) -> u8 {
-        match self.kind {
-            StateKind::MinuteCell => KIND_MINUTE_PACK,
-            _ => KIND_DAY_PACK,
-        }
+        self.place.row_kind()
     }
 
     /// The `key` of its row.
-    pub fn row_key(&self) -> [u8; 16] {
-        let mut key = [0; 16];
-        let (head, number) = (u128::from(self.day) << 96 | u128::from(self.sequence) << 32, u128::from(self.number));
-        key.copy_from_slice(&(head | number).to_be_bytes());
-        key
+    pub fn row_key(&self) -> Vec<u8> {
+        let PackPlace { day, slice, .. } = self.place;
+        [&day.to_be_bytes()[..], &[slice], &self.sequence.to_be_bytes(), &self.number.to_be_bytes()].concat()
     }
 
     /// The pack that a row is; `None`: it is none.
     fn read(row_kind: u8, row_key: &[u8]) -> Option<Self> {
-        let number = u128::from_be_bytes(row_key.try_into().ok()?);
-        Some(PackKey { kind: packed_kind(row_kind)?, day: (number >> 96) as u32, sequence: (number >> 32) as u64, number: number as u32 })
+        let (day, rest) = row_key.split_first_chunk()?;
+        let (slice, rest) = rest.split_first()?;
+        let (sequence, rest) = rest.split_first_chunk()?;
+        let place = PackPlace { kind: packed_kind(row_kind)?, day: u32::from_be_bytes(*day), slice: *slice };
+        Some(PackKey { place, sequence: u64::from_be_bytes(*sequence), number: u32::from_be_bytes(rest.try_into().ok()?) })
     }
 }
 
@@ -69,14 +99,6 @@ pub fn packed_kind(row_kind: u8) -> Option<StateKind> {
         KIND_DAY_PACK => Some(StateKind::DayCell),
         _ => None,
     }
-}
-
-/// The day whose packs hold a cell, by the cell's kind and key; `None`: nothing that goes into packs.
-pub fn day_of_cell(kind: u8, key: &[u8]) -> Option<(StateKind, u32)> {
-    let kind = StateKind::from_number(kind).filter(|kind| matches!(kind, StateKind::MinuteCell | StateKind::DayCell))?;
-    let mut reader = KeyReader(key);
-    reader.bytes()?;
-    Some((kind, day_of_bucket(kind, reader.number()?)))
 }
 
 fn day_of_bucket(kind: StateKind, bucket: u32) -> u32 {
@@ -175,7 +197,7 @@ impl LatestCells {
         }
         let (at, mut cells) = PackedCells::of_row(kind, key, payload)?;
         while let Some(cell) = cells.read()? {
-            let name = (at.kind as u8, cell.key.to_vec());
+            let name = (at.place.kind as u8, cell.key.to_vec());
             if cell.is_deleted {
                 self.0.remove(&name);
             } else {
@@ -200,13 +222,14 @@ impl Engine {
         self.restore_latest_cell(kind, cell.key, (!cell.is_deleted).then_some(cell.payload))
     }
 
-    /// Visits all cells of a day that are in memory, right after a cut: key and payload of their rows.
-    pub fn visit_cells_of_day(&self, kind: StateKind, day: u32, mut visit: impl FnMut(PackedCell<'_>)) {
-        self.visit_cells(
-            kind,
-            |bucket| day_of_bucket(kind, bucket) == day,
-            |key, payload| visit(PackedCell { key, payload, is_deleted: false }),
-        );
+    /// Visits the cells of some days that are in memory, right after a cut: key and payload of their rows.
+    pub fn visit_cells(&self, kind: StateKind, is_wanted: impl Fn(u32) -> bool, mut visit: impl FnMut(PackPlace, &PackedCell<'_>)) {
+        let is_bucket_wanted = |bucket| is_wanted(day_of_bucket(kind, bucket));
+        self.visit_cell_rows(kind, is_bucket_wanted, |key, payload| {
+            if let Some(place) = PackPlace::of(kind as u8, key) {
+                visit(place, &PackedCell { key, payload, is_deleted: false });
+            }
+        });
     }
 }
 
@@ -230,7 +253,8 @@ mod tests {
             push_cell(&mut written, &PackedCell { key: &cell.key, payload: &cell.sums, is_deleted: cell.is_deleted });
         }
         assert_eq!(written, generated.encode_to_vec());
-        let at = PackKey { kind: StateKind::DayCell, day: 20_000, sequence: 1 << 39, number: 2 };
+        let place = PackPlace { kind: StateKind::DayCell, day: 20_000, slice: 3 };
+        let at = PackKey { place, sequence: 1 << 39, number: 2 };
         let key = at.row_key();
         let (read, mut cells) = PackedCells::of_row(at.row_kind(), &key, &written).expect("a pack");
         assert_eq!(read, at);
@@ -256,7 +280,8 @@ mod tests {
             }
             bytes
         };
-        let key = |sequence| PackKey { kind: StateKind::MinuteCell, day: 1, sequence, number: 0 }.row_key();
+        let place = PackPlace { kind: StateKind::MinuteCell, day: 1, slice: 0 };
+        let key = |sequence| PackKey { place, sequence, number: 0 }.row_key();
         let mut latest = LatestCells::default();
         assert_eq!(latest.take(StateKind::MinuteCell as u8, b"a", b"0"), Ok(true));
         assert_eq!(latest.take(StateKind::Customer as u8, b"a", b"0"), Ok(false));

@@ -1,25 +1,30 @@
 //! Which packs of cells a task's checkpoints have written, and what the next one writes.
 //!
-//! A cut writes the cells of a day that changed as one pack (`engine/pack.rs`), so packs of a day pile up: what an older one says of a cell, a newer one may
-//! say anew. Owns the count of what is there and what of it still counts, and promises that a day's packs never hold more than about twice what they
-//! have to: then all its cells are written once more, in the same insert that deletes the packs before. Never reads or writes a table.
+//! A cut writes the cells of a place that changed (a slice of a day) as one pack (`engine/pack.rs`), so packs of a place pile up: what an older one says of a
+//! cell, a newer one may say anew. Owns the count of what is there and what of it still counts, and promises that a place's packs hold little more than twice what
+//! they have to: then all its cells are written once more, in the same insert that deletes the packs before. Never reads or writes a table.
 
-use hashbrown::HashMap;
+use std::collections::BTreeMap;
 
-use crate::engine::{Engine, PackKey, PackedCell, RowChange, StateKind, StateRows, day_of_cell, push_cell};
+use hashbrown::{HashMap, HashSet};
 
-/// When a pack is full, and a day's packs are too many.
+use crate::engine::{Engine, PackKey, PackPlace, PackedCell, RowChange, StateKind, StateRows, push_cell};
+
+/// Cells that one cut writes besides those that changed, of several places: some ten megabytes.
+const MOST_ANEW: u64 = 200_000;
+
+/// When a pack is full, and a place's packs are too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackRule {
     /// A pack is closed when it is as large as this, bytes.
     pub full_bytes: usize,
-    /// So many outdated entries of a day are never too many: writing all its cells once more would cost more.
+    /// So many outdated entries of a place are never too many: writing all its cells once more would cost more.
     pub least_outdated: u64,
 }
 
 impl Default for PackRule {
     fn default() -> Self {
-        PackRule { full_bytes: 64 << 10, least_outdated: 1_000 }
+        PackRule { full_bytes: 64 << 10, least_outdated: 200 }
     }
 }
 
@@ -29,9 +34,9 @@ impl PackRule {
     }
 }
 
-/// The packs of a day.
+/// The packs of a place.
 #[derive(Debug, Default)]
-struct DayLog {
+struct PlaceLog {
     /// Sequence and number of each that is stored.
     stored: Vec<(u64, u32)>,
     /// Cells in them, and in what this cut adds: a cell is counted as often as it is named.
@@ -40,14 +45,14 @@ struct DayLog {
     live: u64,
     /// Some cells have rows of their own: written by a move to another number of tasks, or by a release without packs.
     has_rows: bool,
-    /// Not all cells were in memory when the day was to be written anew: that is tried again when there are so many entries.
+    /// Not all cells were in memory when the place was to be written anew: that is tried again when there are so many entries.
     again_at: u64,
     /// What this cut adds.
     added: Vec<Vec<u8>>,
     is_touched: bool,
 }
 
-impl DayLog {
+impl PlaceLog {
     fn count(&mut self, change: RowChange) {
         self.entries += 1;
         match change {
@@ -62,94 +67,115 @@ impl DayLog {
 #[derive(Debug)]
 pub(super) struct CellLog {
     rule: PackRule,
-    days: HashMap<(StateKind, u32), DayLog, foldhash::quality::FixedState>,
-    /// Days to which this cut adds something, in the order in which it did.
-    touched: Vec<(StateKind, u32)>,
+    places: HashMap<PackPlace, PlaceLog, foldhash::quality::FixedState>,
+    /// Places to which this cut adds something, in the order in which it did.
+    touched: Vec<PackPlace>,
 }
+
+/// Cells that are written anew: their packs, and how many they are.
+type Anew = BTreeMap<PackPlace, (Vec<Vec<u8>>, u64)>;
 
 impl CellLog {
     pub(super) fn new(rule: PackRule) -> Self {
-        CellLog { rule, days: HashMap::default(), touched: Vec::new() }
-    }
-
-    fn day(&mut self, kind: StateKind, day: u32) -> &mut DayLog {
-        self.days.entry((kind, day)).or_default()
+        CellLog { rule, places: HashMap::default(), touched: Vec::new() }
     }
 
     /// A stored pack was read.
     pub(super) fn found_pack(&mut self, at: PackKey) {
-        self.day(at.kind, at.day).stored.push((at.sequence, at.number));
+        self.places.entry(at.place).or_default().stored.push((at.sequence, at.number));
     }
 
     /// One of its entries was taken back; `None`: it said nothing new.
     pub(super) fn found_entry(&mut self, at: PackKey, change: Option<RowChange>) {
-        self.day(at.kind, at.day).count(change.unwrap_or(RowChange::Changed));
+        self.places.entry(at.place).or_default().count(change.unwrap_or(RowChange::Changed));
     }
 
     /// A row of one cell was taken back.
-    pub(super) fn found_row(&mut self, kind: StateKind, day: u32) {
-        let log = self.day(kind, day);
+    pub(super) fn found_row(&mut self, place: PackPlace) {
+        let log = self.places.entry(place).or_default();
         log.has_rows = true;
         log.count(RowChange::New);
     }
 
     /// Takes a row of a cut into a pack. `false`: it is none that goes into packs, or has to be written as a row besides.
     pub(super) fn takes(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange) -> bool {
-        let Some((kind, day)) = day_of_cell(kind, key) else { return false };
-        let full_bytes = self.rule.full_bytes;
-        let log = self.days.entry((kind, day)).or_default();
+        let Some(place) = PackPlace::of(kind, key) else { return false };
+        let log = self.places.entry(place).or_default();
         if !std::mem::replace(&mut log.is_touched, true) {
-            self.touched.push((kind, day));
+            self.touched.push(place);
         }
         log.count(change);
-        add(&mut log.added, full_bytes, &PackedCell { key, payload, is_deleted: change == RowChange::Gone });
+        add(&mut log.added, self.rule.full_bytes, &PackedCell { key, payload, is_deleted: change == RowChange::Gone });
         !(log.has_rows && change == RowChange::Gone)
     }
 
     /// Writes the packs of a cut, and deletes those that it makes superfluous.
     pub(super) fn finish(&mut self, engine: &Engine, sequence: u64, rows: &mut dyn StateRows) {
-        for (kind, day) in std::mem::take(&mut self.touched) {
-            let Some(log) = self.days.get_mut(&(kind, day)) else { continue };
-            let key_of = |(sequence, number): (u64, u32)| PackKey { kind, day, sequence, number };
+        let mut anew = self.anew(engine);
+        for place in std::mem::take(&mut self.touched) {
+            let Some(log) = self.places.get_mut(&place) else { continue };
             let mut added = std::mem::take(&mut log.added);
             log.is_touched = false;
             let mut superfluous = Vec::new();
             if log.live == 0 {
                 added.clear();
-                std::mem::swap(&mut superfluous, &mut log.stored);
-            } else if self.rule.is_exceeded(log.entries, log.live) && log.entries >= log.again_at {
-                match all_cells(engine, (kind, day), log.live, self.rule.full_bytes) {
-                    Some(all) => {
-                        added = all;
-                        std::mem::swap(&mut superfluous, &mut log.stored);
-                        (log.entries, log.again_at) = (log.live, 0);
-                    }
-                    None => log.again_at = log.entries + log.entries / 2,
+                superfluous = std::mem::take(&mut log.stored);
+            } else if let Some((packs, cells)) = anew.remove(&place) {
+                // Some may not be in memory.
+                if cells == log.live {
+                    added = packs;
+                    superfluous = std::mem::take(&mut log.stored);
+                    (log.entries, log.again_at) = (log.live, 0);
+                } else {
+                    log.again_at = log.entries + log.entries / 2;
                 }
             }
-            for pack in superfluous.into_iter().map(key_of) {
+            for (sequence, number) in superfluous {
+                let pack = PackKey { place, sequence, number };
                 rows.row(pack.row_kind(), &pack.row_key(), &[], RowChange::Gone);
             }
             for (number, cells) in (0..).zip(&added) {
-                let pack = key_of((sequence, number));
+                let pack = PackKey { place, sequence, number };
                 rows.row(pack.row_kind(), &pack.row_key(), cells, RowChange::New);
                 log.stored.push((sequence, number));
             }
             if log.live == 0 {
-                self.days.remove(&(kind, day));
+                self.places.remove(&place);
             }
         }
     }
-}
 
-/// All cells of a day, in packs; `None`: some are not in memory.
-fn all_cells(engine: &Engine, (kind, day): (StateKind, u32), live: u64, full_bytes: usize) -> Option<Vec<Vec<u8>>> {
-    let (mut packs, mut found) = (Vec::new(), 0);
-    engine.visit_cells_of_day(kind, day, |cell| {
-        add(&mut packs, full_bytes, &cell);
-        found += 1;
-    });
-    (found == live).then_some(packs)
+    /// The cells of places whose packs have become too many, as far as they are in memory; no more than a cut should write besides, but one place at least.
+    fn anew(&self, engine: &Engine) -> Anew {
+        let mut anew = Anew::new();
+        let mut cells = 0;
+        for place in &self.touched {
+            let Some(log) = self.places.get(place) else { continue };
+            let is_due = log.live > 0 && self.rule.is_exceeded(log.entries, log.live) && log.entries >= log.again_at;
+            if is_due && (cells == 0 || cells + log.live <= MOST_ANEW) {
+                cells += log.live;
+                anew.insert(*place, (Vec::new(), 0));
+            }
+        }
+        for kind in [StateKind::MinuteCell, StateKind::DayCell] {
+            let days: HashSet<u32, foldhash::quality::FixedState> =
+                anew.keys().filter(|place| place.kind == kind).map(|place| place.day).collect();
+            if days.is_empty() {
+                continue;
+            }
+            engine.visit_cells(
+                kind,
+                |day| days.contains(&day),
+                |place, cell| {
+                    if let Some((packs, count)) = anew.get_mut(&place) {
+                        add(packs, self.rule.full_bytes, cell);
+                        *count += 1;
+                    }
+                },
+            );
+        }
+        anew
+    }
 }
 
 /// Adds a cell to the last pack, or to a new one if that is full.
@@ -166,8 +192,6 @@ fn add(packs: &mut Vec<Vec<u8>>, full_bytes: usize, cell: &PackedCell<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::decode::{Format, RawRecord, Rules, decode};
     use crate::engine::{Applied, CellName, ColdGroup, ForgetRule, LatestCells, Mechanisms, Settings, StateRow};
@@ -210,10 +234,10 @@ mod tests {
             World { engine: Engine::new(settings), cells, table: BTreeMap::new(), sequence: 0, scans: 0, away: BTreeMap::new() }
         }
 
-        fn scan(&mut self, time_ms: i64, region: u32) {
+        fn scan(&mut self, time_ms: i64, channel: u32) {
             self.scans += 1;
             let text = format!(
-                r#"{{"eventId": "e{}", "brand": "acme", "customerId": "c{region}", "eventTimeMs": "{time_ms}", "code": "x", "region": "{region}"}}"#,
+                r#"{{"eventId": "e{}", "brand": "acme", "customerId": "c{channel}", "eventTimeMs": "{time_ms}", "code": "x", "channel": "{channel}"}}"#,
                 self.scans
             );
             let raw = RawRecord { value: Some(text.as_bytes()), content_type: None, timestamp_ms: NOW_MS };
@@ -247,6 +271,12 @@ mod tests {
             self.table.keys().filter(|(kind, _)| crate::engine::packed_kind(*kind).is_some()).count()
         }
 
+        /// Of one slice of the minutes.
+        fn most_packs(&self) -> usize {
+            let of_minutes = self.cells.places.iter().filter(|(place, _)| place.kind == StateKind::MinuteCell);
+            of_minutes.map(|(_, log)| log.stored.len()).max().unwrap_or_default()
+        }
+
         /// Cells by what the table says.
         fn stored(&self) -> BTreeMap<CellName, Vec<u8>> {
             let mut latest = LatestCells::default();
@@ -259,10 +289,14 @@ mod tests {
         /// How many; they must be those of the engine.
         fn cells(&self) -> usize {
             let mut known = BTreeMap::new();
-            for (kind, day) in self.cells.days.keys() {
-                self.engine.visit_cells_of_day(*kind, *day, |cell| {
-                    known.insert((*kind as u8, cell.key.to_vec()), cell.payload.to_vec());
-                });
+            for kind in [StateKind::MinuteCell, StateKind::DayCell] {
+                self.engine.visit_cells(
+                    kind,
+                    |_| true,
+                    |_, cell| {
+                        known.insert((kind as u8, cell.key.to_vec()), cell.payload.to_vec());
+                    },
+                );
             }
             assert_eq!(self.stored(), known);
             known.len()
@@ -272,26 +306,27 @@ mod tests {
     #[test]
     fn a_day_that_changes_again_and_again_keeps_few_packs() {
         let mut world = World::new();
-        for region in [110_101, 310_101, 440_101] {
-            world.scan(NOW_MS, region);
+        for channel in 0..100 {
+            world.scan(NOW_MS, channel);
         }
         world.cut();
-        let mut most = world.packs();
+        let first = world.packs();
+        let mut most = first;
         for _ in 0..50 {
-            world.scan(NOW_MS, 110_101);
+            world.scan(NOW_MS, 0);
             world.cut();
             most = most.max(world.packs());
-            assert_eq!(world.cells(), 6);
+            assert_eq!(world.cells(), 200);
         }
-        // Of two kinds each: no more than twice the three cells, or two more, one a cut.
-        assert!(most <= 2 * 7, "{most} packs");
+        // Of two kinds and 16 slices, which no cut adds more than a pack of some cells to; of the changing one no more than twice its cells.
+        assert!(most <= first + 2 * 12, "{first} packs, then {most}");
     }
 
     #[test]
     fn the_packs_of_a_forgotten_day_are_gone() {
         let mut world = World::new();
-        world.scan(NOW_MS - 20 * DAY_MS, 110_101);
-        world.scan(NOW_MS, 110_101);
+        world.scan(NOW_MS - 20 * DAY_MS, 0);
+        world.scan(NOW_MS, 0);
         world.cut();
         let with_the_old_day = world.packs();
         world.engine.raise_horizon(NOW_MS - 10 * DAY_MS);
@@ -304,20 +339,20 @@ mod tests {
     #[test]
     fn a_cell_that_has_a_row_of_its_own_is_gone_from_it_too() {
         let mut world = World::new();
-        world.scan(NOW_MS - 20 * DAY_MS, 110_101);
+        world.scan(NOW_MS - 20 * DAY_MS, 0);
         let mut rows = Vec::new();
         world.engine.drain_rows(Version::new(1, 1), &mut crate::rows::ServingRows::default());
         world.engine.cut(&mut rows);
         world.sequence = 1;
         // As a move to another number of tasks leaves them.
         for StateRow { kind, key, payload, .. } in rows {
-            if let Some((kind, day)) = day_of_cell(kind, &key) {
-                world.cells.found_row(kind, day);
+            if let Some(place) = PackPlace::of(kind, &key) {
+                world.cells.found_row(place);
             }
             world.table.insert((kind, key), payload);
         }
         assert_eq!((world.packs(), world.cells()), (0, 2));
-        world.scan(NOW_MS - 20 * DAY_MS, 110_101);
+        world.scan(NOW_MS - 20 * DAY_MS, 0);
         world.cut();
         assert_eq!((world.packs(), world.cells()), (2, 2));
         world.engine.raise_horizon(NOW_MS - 10 * DAY_MS);
@@ -330,8 +365,8 @@ mod tests {
     #[test]
     fn a_day_that_is_not_all_in_memory_is_not_written_anew() {
         let mut world = World::new();
-        for region in [110_101, 310_101, 440_101] {
-            world.scan(NOW_MS, region);
+        for channel in 0..100 {
+            world.scan(NOW_MS, channel);
         }
         world.cut();
         let away = &mut world.away;
@@ -340,21 +375,22 @@ mod tests {
             true
         });
         assert!(left.expect("room") > 0);
-        let before = world.packs();
         for _ in 0..20 {
-            world.scan(NOW_MS, 110_101);
+            world.scan(NOW_MS, 0);
             world.cut();
         }
-        assert_eq!((world.stored().len(), world.packs()), (6, before + 40), "each cut adds a pack of either kind");
-        for region in [310_101, 440_101] {
-            world.scan(NOW_MS, region);
+        // An event takes its own minute's neighbours of one channel back, and those of another stay away.
+        assert_eq!(world.stored().len(), 200);
+        assert!(world.most_packs() > 20, "{} packs", world.most_packs());
+        for channel in 1..100 {
+            world.scan(NOW_MS, channel);
         }
         // Deferred until there are half as many more.
         for _ in 0..20 {
-            world.scan(NOW_MS, 110_101);
+            world.scan(NOW_MS, 0);
             world.cut();
         }
-        assert_eq!(world.cells(), 6);
-        assert!(world.packs() < before + 40, "{} packs", world.packs());
+        assert_eq!(world.cells(), 200);
+        assert!(world.most_packs() <= 20, "{} packs", world.most_packs());
     }
 }

@@ -8,7 +8,7 @@ use super::cold::{Cold, ColdStore};
 use super::error::TaskError;
 use super::positions::{Positions, PositionsError};
 use super::run::{LogRole, Task, TaskIdentity, TaskSettings};
-use crate::engine::{Engine, PackedCells, RestoreError, Settings as EngineSettings, day_of_cell, packed_kind};
+use crate::engine::{Engine, PackPlace, PackedCells, RestoreError, Settings as EngineSettings, packed_kind};
 use crate::model::TopicPartition;
 
 /// Rebuilds a task from the rows of its generation, in pieces, so that the worker can keep polling in between.
@@ -70,8 +70,8 @@ impl Restore {
             _ if packed_kind(kind).is_some() => return self.pack(kind, key, payload),
             _ => {
                 self.engine.restore(kind, key, payload).map_err(|source| self.corrupt(source))?;
-                if let Some((kind, day)) = day_of_cell(kind, key) {
-                    self.cells.found_row(kind, day);
+                if let Some(place) = PackPlace::of(kind, key) {
+                    self.cells.found_row(place);
                 }
             }
         }
@@ -84,8 +84,8 @@ impl Restore {
         self.cells.found_pack(at);
         let mut keys = 0;
         while let Some(cell) = cells.read().map_err(|source| self.corrupt(source))? {
-            self.cold.fetch_for_cell(&self.identity.name, &mut self.engine, at.kind, cell.key)?;
-            let change = self.engine.restore_packed(at.kind, &cell).map_err(|source| self.corrupt(source))?;
+            self.cold.fetch_for_cell(&self.identity.name, &mut self.engine, at.place.kind, cell.key)?;
+            let change = self.engine.restore_packed(at.place.kind, &cell).map_err(|source| self.corrupt(source))?;
             self.cells.found_entry(at, change);
             keys += 1;
         }
