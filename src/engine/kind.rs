@@ -15,7 +15,7 @@ pub enum StateKind {
     Customer = 1,
     /// Key: brand, customer, chunk number. `RememberedIdsState`.
     MoreIds = 2,
-    /// Key: brand, minute, campaign, channel, province. `SumsState`. In packs, as a rule: [`super::pack`].
+    /// Key: brand, minute, campaign, channel, province. `SumsState`. In packs, as a rule: `pack.rs`.
     MinuteCell = 3,
     /// Key: brand, day, campaign, sku, channel, region. `SumsState`. In packs, as a rule.
     DayCell = 4,

@@ -24,7 +24,7 @@ pub struct PackPlace {
     pub kind: StateKind,
     /// The UTC day of minutes, the brand's day of days: days since 1970.
     pub day: u32,
-    /// Below [`SLICES`], by the hash of the cell's key.
+    /// Below 16, by the hash of the cell's key.
     pub slice: u8,
 }
 
