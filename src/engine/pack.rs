@@ -37,13 +37,6 @@ impl PackPlace {
         let day = day_of_bucket(kind, reader.number()?);
         Some(PackPlace { kind, day, slice: (xxh3_64(key) % SLICES) as u8 })
     }
-
-    fn row_kind(self) -> u8 {
-        match self.kind {
-            StateKind::MinuteCell => KIND_MINUTE_PACK,
-            _ => KIND_DAY_PACK,
-        }
-    }
 }
 
 /// Which pack: the key of its row is day, slice, sequence and number, big endian, so that packs of a slice are read in the order of their cuts.
@@ -60,7 +53,10 @@ pub struct PackKey {
 impl PackKey {
     /// The `kind` of its row in `task_state`, beside those of [`StateKind`].
     pub fn row_kind(&self) -> u8 {
-        self.place.row_kind()
+        match self.place.kind {
+            StateKind::MinuteCell => KIND_MINUTE_PACK,
+            _ => KIND_DAY_PACK,
+        }
     }
 
     /// The `key` of its row.

@@ -97,8 +97,14 @@ impl CellLog {
         log.count(RowChange::New);
     }
 
+    /// Writes what changed in a state since the last cut, cells in packs.
+    pub(super) fn cut(&mut self, engine: &mut Engine, sequence: u64, rows: &mut dyn StateRows) {
+        engine.cut(&mut InPacks { rows, cells: self });
+        self.finish(engine, sequence, rows);
+    }
+
     /// Takes a row of a cut into a pack. `false`: it is none that goes into packs, or has to be written as a row besides.
-    pub(super) fn takes(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange) -> bool {
+    fn takes(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange) -> bool {
         let Some(place) = PackPlace::of(kind, key) else { return false };
         let log = self.places.entry(place).or_default();
         if !std::mem::replace(&mut log.is_touched, true) {
@@ -110,7 +116,7 @@ impl CellLog {
     }
 
     /// Writes the packs of a cut, and deletes those that it makes superfluous.
-    pub(super) fn finish(&mut self, engine: &Engine, sequence: u64, rows: &mut dyn StateRows) {
+    fn finish(&mut self, engine: &Engine, sequence: u64, rows: &mut dyn StateRows) {
         let mut anew = self.anew(engine);
         for place in std::mem::take(&mut self.touched) {
             let Some(log) = self.places.get_mut(&place) else { continue };
@@ -178,6 +184,20 @@ impl CellLog {
     }
 }
 
+/// Passes on the rows of a cut that go into no pack.
+struct InPacks<'a> {
+    rows: &'a mut dyn StateRows,
+    cells: &'a mut CellLog,
+}
+
+impl StateRows for InPacks<'_> {
+    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange) {
+        if !self.cells.takes(kind, key, payload, change) {
+            self.rows.row(kind, key, payload, change);
+        }
+    }
+}
+
 /// Adds a cell to the last pack, or to a new one if that is full.
 fn add(packs: &mut Vec<Vec<u8>>, full_bytes: usize, cell: &PackedCell<'_>) {
     match packs.last_mut().filter(|pack| pack.len() < full_bytes) {
@@ -209,16 +229,6 @@ mod tests {
         scans: u32,
         /// What left memory.
         away: BTreeMap<ColdGroup, Vec<u8>>,
-    }
-
-    struct InPacks<'a>(&'a mut CellLog, &'a mut Vec<StateRow>);
-
-    impl StateRows for InPacks<'_> {
-        fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange) {
-            if !self.0.takes(kind, key, payload, change) {
-                self.1.row(kind, key, payload, change);
-            }
-        }
     }
 
     impl World {
@@ -256,8 +266,7 @@ mod tests {
             self.engine.drain_rows(Version::new(1, self.sequence), &mut crate::rows::ServingRows::default());
             self.engine.drain_contributions(|_, _| {});
             let mut rows = Vec::new();
-            self.engine.cut(&mut InPacks(&mut self.cells, &mut rows));
-            self.cells.finish(&self.engine, self.sequence, &mut rows);
+            self.cells.cut(&mut self.engine, self.sequence, &mut rows);
             for StateRow { kind, key, payload, deleted } in rows {
                 if deleted {
                     self.table.remove(&(kind, key));
@@ -265,6 +274,14 @@ mod tests {
                     self.table.insert((kind, key), payload);
                 }
             }
+        }
+
+        /// Cuts when all but the last ten days are forgotten.
+        fn cut_after_forgetting(&mut self) {
+            self.engine.raise_horizon(NOW_MS - 10 * DAY_MS);
+            self.engine.raise_reach(NOW_MS - 10 * DAY_MS);
+            while self.engine.sweep(1_000) == 1_000 {}
+            self.cut();
         }
 
         fn packs(&self) -> usize {
@@ -329,10 +346,7 @@ mod tests {
         world.scan(NOW_MS, 0);
         world.cut();
         let with_the_old_day = world.packs();
-        world.engine.raise_horizon(NOW_MS - 10 * DAY_MS);
-        world.engine.raise_reach(NOW_MS - 10 * DAY_MS);
-        while world.engine.sweep(1_000) == 1_000 {}
-        world.cut();
+        world.cut_after_forgetting();
         assert_eq!((with_the_old_day, world.packs(), world.cells()), (4, 2, 2));
     }
 
@@ -355,10 +369,7 @@ mod tests {
         world.scan(NOW_MS - 20 * DAY_MS, 0);
         world.cut();
         assert_eq!((world.packs(), world.cells()), (2, 2));
-        world.engine.raise_horizon(NOW_MS - 10 * DAY_MS);
-        world.engine.raise_reach(NOW_MS - 10 * DAY_MS);
-        while world.engine.sweep(1_000) == 1_000 {}
-        world.cut();
+        world.cut_after_forgetting();
         assert_eq!((world.packs(), world.cells(), world.stored().len()), (0, 0, 0));
     }
 

@@ -1,6 +1,5 @@
 //! What a checkpoint writes.
 
-use super::cell_log::CellLog;
 use super::positions::Positions;
 use super::run::Task;
 use crate::engine::{RowChange, StateRow, StateRows};
@@ -35,9 +34,7 @@ impl Task {
         self.cut_horizon_ms = self.engine.horizon_ms();
         let mut rows = RowBuffer::over(spare);
         let (task, generation, sequence) = (&self.identity.name, self.generation, self.sequence);
-        let mut out = TaskRows { rows: &mut rows, task, generation, sequence };
-        self.engine.cut(&mut InPacks { rows: &mut out, cells: &mut self.cells });
-        self.cells.finish(&self.engine, sequence, &mut out);
+        self.cells.cut(&mut self.engine, sequence, &mut TaskRows { rows: &mut rows, task, generation, sequence });
         let positions = self.positions(now_ms).encode();
         TaskRows { rows: &mut rows, task: &self.identity.name, generation, sequence }.push(KIND_POSITIONS, &[], &positions, false);
         Cut { rows, offsets: self.logs.iter().map(|log| (log.tp.clone(), log.next)).collect() }
@@ -114,19 +111,5 @@ impl TaskRows<'_> {
 impl StateRows for TaskRows<'_> {
     fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange) {
         self.push(kind, key, payload, change == RowChange::Gone);
-    }
-}
-
-/// The same with cells in packs.
-struct InPacks<'a, 'b> {
-    rows: &'a mut TaskRows<'b>,
-    cells: &'a mut CellLog,
-}
-
-impl StateRows for InPacks<'_, '_> {
-    fn row(&mut self, kind: u8, key: &[u8], payload: &[u8], change: RowChange) {
-        if !self.cells.takes(kind, key, payload, change) {
-            self.rows.row(kind, key, payload, change);
-        }
     }
 }
