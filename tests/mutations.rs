@@ -5,7 +5,7 @@ mod row_reader;
 mod sim;
 
 use onecode::worker::Switches;
-use sim::{Defects, Sabotage, run_seeds};
+use sim::{Defects, Sabotage, run_seeds, with_late_checkpoints};
 
 /// At least one of the first `budget` seeds must fail.
 fn assert_noticed(budget: u64, sabotage: Sabotage) {
@@ -48,6 +48,14 @@ fn a_checkpoint_before_its_rows_are_in_is_noticed() {
 #[test]
 fn a_horizon_that_rises_during_a_replay_is_noticed() {
     assert_noticed(20_000, without(|switches| switches.horizon_awaits_replay = false));
+}
+
+#[test]
+fn a_source_that_is_read_and_not_compared_with_its_copy_is_noticed() {
+    const SYSTEMS: u64 = 3_000;
+    let switches = without(|switches| switches.compares_copies = false).switches;
+    let refusals: Vec<String> = (0..SYSTEMS).filter_map(|seed| with_late_checkpoints(seed, switches).err()).collect();
+    println!("{} of {SYSTEMS} systems notice: {}", refusals.len(), refusals.first().expect("a system that notices"));
 }
 
 #[test]

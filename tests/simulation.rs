@@ -8,7 +8,9 @@ mod sim;
 
 use onecode::task::{KIND_MARK, KIND_POSITIONS};
 use onecode::worker::{Boundary, Switches};
-use sim::{Failure, Run, Sabotage, after_coming_to_share, at_rest, is_right, run_seed, run_seeds, stopped, with_a_new_topic};
+use sim::{
+    Failure, Run, Sabotage, after_coming_to_share, at_rest, is_right, run_seed, run_seeds, stopped, with_a_new_topic, with_late_checkpoints,
+};
 
 /// Seeds of every test run.
 const SEEDS: u64 = 10_000;
@@ -69,9 +71,18 @@ fn tables_are_a_function_of_the_set_of_events_whatever_fails() {
                 seeds < 1_000 || struck.iter().chain(&met).chain(&cold).all(|count| *count > 0),
                 "faults that never strike prove nothing"
             );
+            assert!(seeds < SEEDS || stats.read_again > 0, "no checkpoint landed between a reading and a copying");
         }
         Err(failures) => panic!("{}", report_all(&failures)),
     }
+}
+
+#[test]
+fn a_checkpoint_that_lands_while_its_generation_is_taken_over_changes_nothing() {
+    let read_again: u64 = (0..3_000)
+        .map(|seed| with_late_checkpoints(seed, Switches::default()).unwrap_or_else(|error| panic!("seed {seed}: {error}")))
+        .sum();
+    assert!(read_again > 0, "no checkpoint landed between a reading and a copying");
 }
 
 /// The error with which a system refuses to go on.

@@ -17,7 +17,7 @@ use crate::model::TaskName;
 use crate::rows::RowBuffer;
 use crate::task::{KIND_MARK, STATE_COLUMNS};
 use crate::telemetry::events;
-use crate::worker::{StoreReply, StoreRequest, StoredGeneration};
+use crate::worker::{StoreReply, StoreRequest, StoredGeneration, Tally};
 
 pub(super) const TABLE: &str = "task_state";
 
@@ -39,6 +39,10 @@ pub(super) async fn serve(server: Arc<Server>, spares: Arc<Spares>, loads: Arc<L
         StoreRequest::Load { run, task, generation, after } => {
             let outcome = loads.piece(&server, (&task, run), generation, after.as_ref()).await;
             answer(&reply, outcome.map_or_else(refused, |(rows, has_more)| StoreReply::Loaded { run, rows, has_more }));
+        }
+        StoreRequest::Tally { run, task, generation } => {
+            let outcome = until_done(&server, || tally(&server.client.0, &task, generation)).await;
+            answer(&reply, outcome.map_or_else(refused, |tally| StoreReply::Tallied { run, tally }));
         }
         StoreRequest::Drop { task, generations } => drop_generations(&server, &task, &generations).await,
         StoreRequest::Insert { .. } => {}
@@ -100,6 +104,16 @@ async fn copy(server: &Server, task: &TaskName, from: u64, to: u64) -> Result<()
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {:?}", server.insert_timeout)),
     }
+}
+
+/// Without FINAL: nothing but one copy, which has every key once, and a mark was ever written to this generation.
+async fn tally(client: &Client, task: &TaskName, generation: u64) -> Result<Tally, clickhouse::error::Error> {
+    let query = format!(
+        "SELECT count(), sum(sequence) FROM {TABLE} WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK}",
+        literal(task)
+    );
+    let (rows, sequences) = client.query_raw(&query).fetch_one::<(u64, u64)>().await?;
+    Ok(Tally { rows, sequences })
 }
 
 /// One block into one partition: visible as a whole or not at all.

@@ -50,11 +50,6 @@ impl Restore {
         self.cold.evict(&self.identity.name, &mut self.engine, bytes)
     }
 
-    /// The generation that is being read.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// Takes one live row; rows come by kind and key. How many keys it told of.
     ///
     /// # Errors

@@ -4,7 +4,6 @@
 
 use super::Worker;
 use super::io::Fatal;
-use super::slot::Phase;
 use crate::engine::Engine;
 use crate::task::TaskError;
 
@@ -33,7 +32,7 @@ impl Worker {
 
     /// All state that is in memory: of tasks at work, under restoration, and kept in case that they come back.
     fn engines(&self) -> impl Iterator<Item = &Engine> {
-        let at_work = self.slots.iter().filter_map(|slot| slot.phase.engine());
+        let at_work = self.slots.iter().filter_map(|slot| slot.engine());
         let kept = self.slots.iter().filter_map(|slot| slot.memory.as_deref()).chain(self.parked.values());
         at_work.chain(kept.map(|running| running.task.engine()))
     }
@@ -85,18 +84,16 @@ impl Worker {
     /// Frees memory of a task under restoration. A store that is full only means that memory is not freed; what it has lost is found
     /// out when it is needed.
     pub(super) fn relieve_restore(&mut self, slot: usize) {
-        let Some(Phase::Restoring { restore, .. }) = self.slots.get(slot).map(|slot| &slot.phase) else { return };
-        let excess = self.excess(restore.engine().used_bytes());
-        let Some(Phase::Restoring { restore, .. }) = self.slots.get_mut(slot).map(|slot| &mut slot.phase) else { return };
+        let used = self.slots.get(slot).and_then(|slot| slot.reading.as_ref()?.engine()).map_or(0, Engine::used_bytes);
+        let excess = self.excess(used);
         if excess == 0 {
             return;
         }
-        let generation = restore.generation();
-        let outcome = restore.evict(excess);
+        let Some(outcome) = self.slots.get_mut(slot).and_then(|slot| slot.reading.as_mut()?.evict(excess)) else { return };
         if let Err(Fatal(error)) = self.note_eviction(outcome)
-            && let Some(at) = self.slots.get_mut(slot)
+            && let Some(reading) = self.slots.get_mut(slot).and_then(|slot| slot.reading.as_mut())
         {
-            at.phase = Phase::Unreadable { generation, error };
+            reading.fail(error);
         }
     }
 

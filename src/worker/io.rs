@@ -120,6 +120,15 @@ pub enum StoreRequest {
         /// Kind and key of the last row that was read already.
         after: Option<(u8, Vec<u8>)>,
     },
+    /// Adds up the rows of a copy.
+    Tally {
+        /// Run.
+        run: RunId,
+        /// Task.
+        task: TaskName,
+        /// The copy.
+        generation: u64,
+    },
     /// Drops generations; nobody waits for it.
     Drop {
         /// Task.
@@ -136,6 +145,24 @@ pub struct StoredGeneration {
     pub generation: u64,
     /// Whether it has its completeness mark.
     pub complete: bool,
+}
+
+/// What tells the checkpoints of one generation apart: every checkpoint changes it. With as many rows as before, those that are new or changed have
+/// higher sequences than any had, so that the sum is higher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Live rows without the completeness mark.
+    pub rows: u64,
+    /// Sum of their sequences, modulo 2^64.
+    pub sequences: u64,
+}
+
+impl Tally {
+    /// Counts one row more.
+    pub fn add(&mut self, sequence: u64) {
+        self.rows += 1;
+        self.sequences = self.sequences.wrapping_add(sequence);
+    }
 }
 
 /// ClickHouse's answers.
@@ -177,6 +204,13 @@ pub enum StoreReply {
         rows: Vec<u8>,
         /// These may not be all: the next piece is to be asked for.
         has_more: bool,
+    },
+    /// The rows of a copy.
+    Tallied {
+        /// Run.
+        run: RunId,
+        /// Their number and sequences.
+        tally: Tally,
     },
     /// ClickHouse refuses for good (a missing table, a wrong column, no permission): an operator has to act.
     Refused {

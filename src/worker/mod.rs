@@ -16,6 +16,7 @@ mod confirm;
 mod counters;
 mod io;
 mod outbox;
+mod reading;
 mod serve;
 mod slot;
 mod starts;
@@ -30,7 +31,7 @@ pub use assignment::{AssignedTask, AssignmentError, TopicSpec, group};
 pub use boundary::Boundary;
 pub use counters::Counters;
 pub use io::{
-    Claim, Commit, Committed, Fatal, InFlight, Io, LogError, LogRange, RunId, StoreReply, StoreRequest, StoredGeneration, Ticket,
+    Claim, Commit, Committed, Fatal, InFlight, Io, LogError, LogRange, RunId, StoreReply, StoreRequest, StoredGeneration, Tally, Ticket,
 };
 pub use status::{LogView, TaskView, WorkerView};
 pub use switches::Switches;
@@ -339,6 +340,10 @@ impl Worker {
             StoreReply::Written { run, epoch } => self.on_written(io, run, epoch, now),
             StoreReply::Loaded { run, rows, has_more } => {
                 self.on_loaded(run, rows, has_more, now);
+                Ok(())
+            }
+            StoreReply::Tallied { run, tally } => {
+                self.on_tallied(run, tally);
                 Ok(())
             }
             StoreReply::Refused { error } => Err(Fatal(error)),

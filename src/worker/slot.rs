@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::assignment::AssignedTask;
-use super::io::RunId;
+use super::io::{RunId, Tally};
+use super::reading::Reading;
 use crate::engine::Engine;
 use crate::model::{Offset, TopicPartition};
 use crate::rows::RowBuffer;
-use crate::task::{Positions, Restore, Task};
+use crate::task::{Positions, Task};
 
 /// A task of the present assignment.
 #[derive(Debug)]
@@ -16,21 +17,29 @@ pub(super) struct Slot {
     /// Memory of an earlier run in this worker, until it is known whether it is still the newest.
     pub memory: Option<Box<Running>>,
     pub phase: Phase,
+    /// State on its way back into memory, from the copying on until the task is restored.
+    pub reading: Option<Reading>,
 }
 
 impl Slot {
     pub fn new(task: AssignedTask, memory: Option<Box<Running>>) -> Self {
-        Slot { task, memory, phase: Phase::Asking }
+        Slot { task, memory, phase: Phase::Asking, reading: None }
+    }
+
+    /// The state that is in memory.
+    pub fn engine(&self) -> Option<&Engine> {
+        self.phase.engine().or_else(|| self.reading.as_ref()?.engine())
     }
 }
 
 /// The takeover of a task, step by step. Nothing leaves the task before `Running`.
 ///
 /// ```text
-/// Asking ──newest──► Claimed ──► Copying ──► Marking ──► Loading ──► Restoring ──confirm──► Running
-///    ▲                  │ (no generation: first start)      │                                  ▲
-///    │                  └─ starts ──► Marking ──confirm─────┼──────────────────────────────────┤
-///    └── unknown outcome, or Kafka is away ─────────────────┘          memory is still newest ─┘
+/// Asking ──newest──► Claimed ──► Copying ──► Marking ──► Tallying ──► Restoring ──confirm──► Running
+///    ▲                  │           └── the source is read meanwhile ───────┘                   ▲
+///    │                  │ (no generation: first start)       │                                  │
+///    │                  └─ starts ──► Marking ──confirm──────┼──────────────────────────────────┤
+///    └── unknown outcome, or Kafka is away ──────────────────┘          memory is still newest ─┘
 /// ```
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -38,14 +47,14 @@ pub(super) enum Phase {
     Asking,
     /// `generation` is ours by commit; waits for a free place among the parallel takeovers.
     Claimed { generation: u64, source: Option<u64>, stale: Vec<u64> },
-    /// The source's rows are being copied.
+    /// The source's rows are being copied, and read.
     Copying { run: RunId, generation: u64, stale: Vec<u64> },
     /// The completeness mark is being written, or where to begin; `taken` holds a task that need not be read any more.
     Marking { run: RunId, generation: u64, stale: Vec<u64>, taken: Option<Box<Taken>> },
-    /// The rows are being read.
-    Loading { run: RunId, generation: u64, stale: Vec<u64> },
-    /// The rows are being put into memory, in pieces.
-    Restoring { run: RunId, stale: Vec<u64>, piece: Option<Piece>, ahead: Option<Piece>, restore: Box<Restore> },
+    /// The rows of the copy are being counted.
+    Tallying { run: RunId, generation: u64, stale: Vec<u64> },
+    /// The copy is whole; the rows are still being put into memory.
+    Restoring { run: RunId, generation: u64, stale: Vec<u64>, copied: Tally },
     /// How far a log was read by a task that only relayed it is being read.
     Inheriting { run: RunId, stale: Vec<u64>, taken: Box<Taken>, log: usize },
     /// What was read is no state; to be confirmed before it is said.
@@ -62,7 +71,7 @@ impl Phase {
         match self {
             Phase::Copying { run, .. }
             | Phase::Marking { run, .. }
-            | Phase::Loading { run, .. }
+            | Phase::Tallying { run, .. }
             | Phase::Restoring { run, .. }
             | Phase::Inheriting { run, .. }
             | Phase::Restored { run, .. } => Some(*run),
@@ -72,10 +81,9 @@ impl Phase {
     }
 
     /// The state that is in memory.
-    pub fn engine(&self) -> Option<&Engine> {
+    fn engine(&self) -> Option<&Engine> {
         match self {
             Phase::Running(running) => Some(running.task.engine()),
-            Phase::Restoring { restore, .. } => Some(restore.engine()),
             Phase::Restored { taken, .. } | Phase::Inheriting { taken, .. } | Phase::Marking { taken: Some(taken), .. } => {
                 Some(taken.task.engine())
             }
@@ -89,7 +97,7 @@ impl Phase {
             self,
             Phase::Copying { .. }
                 | Phase::Marking { .. }
-                | Phase::Loading { .. }
+                | Phase::Tallying { .. }
                 | Phase::Restoring { .. }
                 | Phase::Inheriting { .. }
                 | Phase::Unreadable { .. }
@@ -104,20 +112,13 @@ impl Phase {
             Phase::Claimed { .. } => "claimed",
             Phase::Copying { .. } => "copying",
             Phase::Marking { .. } => "marking",
-            Phase::Loading { .. } | Phase::Inheriting { .. } => "loading",
+            Phase::Tallying { .. } => "tallying",
+            Phase::Inheriting { .. } => "loading",
             Phase::Restoring { .. } => "restoring",
             Phase::Unreadable { .. } | Phase::Restored { .. } => "confirming",
             Phase::Running(_) => "running",
         }
     }
-}
-
-/// Rows of a checkpoint that were read, and how many bytes of them are taken back.
-#[derive(Debug)]
-pub(super) struct Piece {
-    pub rows: Vec<u8>,
-    pub at: usize,
-    pub has_more: bool,
 }
 
 /// A task that was taken over and does not run yet.

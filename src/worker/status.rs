@@ -93,7 +93,7 @@ impl Worker {
                         keys: Vec::new(),
                         dirty_keys: 0,
                         relay_gaps: 0,
-                        state_bytes: slot.phase.engine().map_or(0, Engine::used_bytes),
+                        state_bytes: slot.engine().map_or(0, Engine::used_bytes),
                         cold: ColdCounts::default(),
                         logs: Vec::new(),
                     };

@@ -14,6 +14,8 @@ pub struct Switches {
     pub awaits_rows: bool,
     /// The forget horizon stands still until a takeover's replay is over.
     pub horizon_awaits_replay: bool,
+    /// What was read from the source of a copy counts only if the copy has the same rows.
+    pub compares_copies: bool,
     /// A log that a relay-only task has read is gone on with where that task stands.
     pub reads_on: bool,
 }
@@ -25,6 +27,7 @@ impl Default for Switches {
             awaits_acknowledgements: true,
             awaits_rows: true,
             horizon_awaits_replay: true,
+            compares_copies: true,
             reads_on: true,
         }
     }

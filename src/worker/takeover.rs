@@ -1,4 +1,5 @@
-//! Takeover of the tasks of an assignment: claim, copy, mark, load, confirm, and only then run (`src/DESIGN.md`, section 8).
+//! Takeover of the tasks of an assignment: claim, copy, mark, confirm, and only then run (`src/DESIGN.md`, section 8). What is read
+//! meanwhile is `reading.rs`'s.
 //!
 //! Every claim and confirm is a commit on the worker's own thread within its present assignment; any refusal ends it. Nothing
 //! leaves a task before its confirm. An outcome that is not known starts over with a claim of a higher generation.
@@ -8,16 +9,15 @@ use std::collections::BTreeMap;
 use super::assignment::relaying_task;
 use super::boundary::Boundary;
 use super::io::{Claim, Commit, Fatal, Io, LogError, LogRange, RunId, StoreRequest, StoredGeneration};
-use super::slot::{Phase, Piece, Running, Taken};
+use super::reading::Reading;
+use super::slot::{Phase, Running, Taken};
 use super::{Now, Worker};
 use crate::config::StartFrom;
 use crate::model::{Offset, TaskName, TopicPartition};
-use crate::task::{LogRole, Positions, Restore, StoredRows, Task, mark_row};
+use crate::task::{LogRole, Positions, Task, mark_row};
 
 /// Pause before the generations are asked for again.
 const ASK_AGAIN_MS: i64 = 500;
-/// State keys put into memory between two polls of the consumer.
-const KEYS_PER_PIECE: usize = 20_000;
 
 impl Worker {
     pub(super) fn advance_takeovers<I: Io>(&mut self, io: &mut I, now: Now) -> Result<(), Fatal> {
@@ -30,9 +30,10 @@ impl Worker {
         for slot in 0..self.slots.len() {
             match self.slots.get(slot).map(|slot| &slot.phase) {
                 Some(Phase::Claimed { .. }) => self.begin(io, slot),
-                Some(Phase::Restoring { .. }) => self.restore_piece(io, slot),
+                Some(Phase::Restoring { .. }) => self.settle_reading(io, slot),
                 _ => {}
             }
+            self.read_piece(io, slot);
             if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Unreadable { .. })) {
                 self.confirm_unreadable(io, slot, now)?;
             }
@@ -182,7 +183,7 @@ impl Worker {
         }
     }
 
-    fn next_run(&mut self) -> RunId {
+    pub(super) fn next_run(&mut self) -> RunId {
         let run = RunId(self.next_run);
         self.next_run += 1;
         run
@@ -194,13 +195,14 @@ impl Worker {
         if busy >= self.settings.parallel_takeovers {
             return;
         }
-        let run = self.next_run();
+        let (run, reading_run) = (self.next_run(), self.next_run());
         let Some(at) = self.slots.get_mut(slot) else { return };
         let Phase::Claimed { generation, source, stale } = &mut at.phase else { return };
         let (generation, stale) = (*generation, std::mem::take(stale));
         match *source {
             Some(source) => {
                 io.store(StoreRequest::Copy { run, task: at.task.identity.name.clone(), from: source, to: generation });
+                at.reading = Some(Reading::begin(io, reading_run, &at.task.identity.name, source, generation));
                 at.phase = Phase::Copying { run, generation, stale };
             }
             None => {
@@ -226,7 +228,7 @@ impl Worker {
         }
     }
 
-    fn slot_of(&self, run: RunId) -> Option<usize> {
+    pub(super) fn slot_of(&self, run: RunId) -> Option<usize> {
         self.slots.iter().position(|slot| slot.phase.run() == Some(run))
     }
 
@@ -238,7 +240,8 @@ impl Worker {
         if let Err(error) = result {
             // A copy of unknown outcome may land later, in part: its generation is never used.
             self.last_error = Some(format!("copying generation {generation} has an unknown outcome: {error}"));
-            self.set_phase(slot, Phase::Asking);
+            at.reading = None;
+            at.phase = Phase::Asking;
             self.ask_again(now);
             return Ok(());
         }
@@ -263,87 +266,11 @@ impl Worker {
                 Phase::Restored { run, stale, taken }
             }
             None => {
-                io.store(StoreRequest::Load { run, task: at.task.identity.name.clone(), generation, after: None });
-                Phase::Loading { run, generation, stale }
+                io.store(StoreRequest::Tally { run, task: at.task.identity.name.clone(), generation });
+                Phase::Tallying { run, generation, stale }
             }
         };
         Ok(())
-    }
-
-    /// A piece of the rows is here; [`Phase::Restoring`] begins with the first.
-    pub(super) fn on_loaded(&mut self, run: RunId, rows: Vec<u8>, has_more: bool, now: Now) {
-        let Some(slot) = self.slot_of(run) else { return };
-        if matches!(self.slots.get(slot).map(|slot| &slot.phase), Some(Phase::Inheriting { .. })) {
-            return self.inherit(slot, &rows, now);
-        }
-        let settings = self.settings.task.clone();
-        let Some(identity) = self.slots.get(slot).map(|slot| slot.task.identity.clone()) else { return };
-        let engine = self.settings.engine(&identity);
-        let cold = &self.settings.cold;
-        let Some(at) = self.slots.get_mut(slot) else { return };
-        let next = Some(Piece { rows, at: 0, has_more });
-        match &mut at.phase {
-            Phase::Loading { generation, stale, .. } => {
-                let (stale, store) = (std::mem::take(stale), cold.open(&identity.name));
-                let restore = Box::new(Restore::new(identity, *generation, settings, engine, store));
-                at.phase = Phase::Restoring { run, stale, piece: next, ahead: None, restore };
-            }
-            Phase::Restoring { piece: piece @ None, .. } => *piece = next,
-            Phase::Restoring { ahead, .. } => *ahead = next,
-            _ => {}
-        }
-    }
-
-    /// Whether a piece of some task's state is here that was not taken back yet.
-    pub fn is_taking_back(&self) -> bool {
-        self.slots.iter().any(|slot| matches!(&slot.phase, Phase::Restoring { piece: Some(_), .. }))
-    }
-
-    /// Takes back a part of the piece that is here. The piece behind it is asked for first, so that it comes meanwhile.
-    fn restore_piece<I: Io>(&mut self, io: &mut I, slot: usize) {
-        let Some(at) = self.slots.get_mut(slot) else { return };
-        let Phase::Restoring { run, stale, piece, ahead, restore } = &mut at.phase else { return };
-        let Some(Piece { rows, at: next, has_more }) = piece else { return };
-        let generation = restore.generation();
-        if *next == 0
-            && *has_more
-            && let Some(after) = last_key(rows)
-        {
-            io.store(StoreRequest::Load { run: *run, task: at.task.identity.name.clone(), generation, after: Some(after) });
-        }
-        let mut keys = 0;
-        while keys < KEYS_PER_PIECE {
-            let Some(rest) = rows.get(*next..).filter(|rest| !rest.is_empty()) else { break };
-            let mut reader = StoredRows::new(rest);
-            let row = reader.read();
-            *next = rows.len() - reader.unread();
-            let restored = match row {
-                Some(row) => restore.row(row.kind, row.key, row.sequence, row.payload).map_err(|error| error.to_string()),
-                None => Err(format!("task {}: clickhouse sent a state row that is cut short; start again", at.task.identity.name)),
-            };
-            match restored {
-                Ok(taken) => keys += taken.max(1),
-                Err(error) => {
-                    at.phase = Phase::Unreadable { generation, error };
-                    return;
-                }
-            }
-        }
-        if *next < rows.len() {
-            return self.relieve_restore(slot);
-        }
-        if *has_more {
-            *piece = ahead.take();
-            return self.relieve_restore(slot);
-        }
-        let (run, stale) = (*run, std::mem::take(stale));
-        let Phase::Restoring { restore, .. } = std::mem::replace(&mut at.phase, Phase::Asking) else { return };
-        at.phase = match restore.finish(&at.task.logs) {
-            Ok((task, positions)) => {
-                Phase::Restored { run, stale, taken: Box::new(Taken { task, positions, is_first: false, has_new_starts: false }) }
-            }
-            Err(error) => Phase::Unreadable { generation, error: error.to_string() },
-        };
     }
 }
 
@@ -351,11 +278,4 @@ fn lost_state_text(task: &TaskName, generation: u64) -> String {
     format!(
         "task {task}: the consumer group says that it had state (generation {generation}), but `task_state` has no complete generation of it: the table was emptied, or another database is configured. Set `clickhouse.database` back or restore `task_state` from a backup; to rebuild from the logs, use a new database (`clickhouse.database`) and group (`kafka.group`): `onecode migrate`, then `onecode run`"
     )
-}
-
-/// Kind and key of the last row.
-fn last_key(rows: &[u8]) -> Option<(u8, Vec<u8>)> {
-    let mut reader = StoredRows::new(rows);
-    let last = std::iter::from_fn(|| reader.read()).last();
-    last.map(|row| (row.kind, row.key.to_vec()))
 }

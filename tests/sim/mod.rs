@@ -62,7 +62,10 @@ pub fn run_seed(seed: u64, sabotage: Sabotage, traced: bool) -> Result<Stats, Fa
     run.set_defects(sabotage.store, sabotage.acknowledges_early);
     let outcome = catch_unwind(AssertUnwindSafe(|| phases(&mut run)));
     let reason = match outcome {
-        Ok(Ok(())) => return Ok(run.stats),
+        Ok(Ok(())) => {
+            run.stats.read_again = run.world.store.read_again;
+            return Ok(run.stats);
+        }
         Ok(Err(reason)) => reason,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
@@ -137,6 +140,36 @@ pub fn after_coming_to_share(seed: u64, switches: Switches) -> Result<u64, Strin
     run.settle()?;
     compare(&mut run)?;
     Ok(run.stats.refused_events)
+}
+
+/// A system whose last checkpoints land while its state is being taken over, and that dies again and again. Returns how many copies were read because of
+/// it.
+pub fn with_late_checkpoints(seed: u64, switches: Switches) -> Result<u64, String> {
+    let mut random = Random::new(seed);
+    let mut plan = Plan::new(&mut random, Scenario::Minutes);
+    plan.has_faults = false;
+    plan.records = 40;
+    plan.settings.switches = switches;
+    let mut run = Run::new(plan, random, false);
+    run.work()?;
+    run.settle()?;
+    let before = run.world.store.state.clone();
+    (0..1 + seed % 20).for_each(|_| run.arrive());
+    run.settle()?;
+    (0..run.plan.workers).for_each(|slot| run.crash(slot));
+    run.world.store.hold_back(before);
+    for _ in 0..4 {
+        let rounds = run.world.random.below(40);
+        run.act_for(rounds)?;
+        (0..run.plan.workers).for_each(|slot| run.crash(slot));
+        (0..run.world.random.below(3)).for_each(|_| run.arrive());
+    }
+    run.settle()?;
+    compare(&mut run)?;
+    (0..run.plan.workers).for_each(|slot| run.crash(slot));
+    run.settle()?;
+    compare(&mut run)?;
+    Ok(run.world.store.read_again)
 }
 
 /// Whether the tables are right.

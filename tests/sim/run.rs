@@ -71,6 +71,8 @@ pub struct Stats {
     pub fenced: u64,
     pub takeovers: u64,
     pub checkpoints: u64,
+    /// Copies that were read because their source had changed while it was read.
+    pub read_again: u64,
     pub refused_relays: u64,
     pub relayed: u64,
     pub duplicates: u64,
@@ -105,6 +107,7 @@ impl Stats {
         self.fenced += other.fenced;
         self.takeovers += other.takeovers;
         self.checkpoints += other.checkpoints;
+        self.read_again += other.read_again;
         self.refused_relays += other.refused_relays;
         self.relayed += other.relayed;
         self.duplicates += other.duplicates;

@@ -4,14 +4,14 @@
 //! A request may be answered late, in any order, or carried out without an answer and repeated; what was sent may land long
 //! after its sender is gone. Rows of serving tables and of a copy may land in pieces, a write to `task_state` never does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use onecode::engine::packed_kind;
 use onecode::model::TaskName;
 use onecode::rescale::{Source, Step};
 use onecode::rows::{RowBuffer, Table};
 use onecode::task::{KIND_MARK, KIND_POSITIONS, Positions};
-use onecode::worker::{RunId, StoreReply, StoreRequest, StoredGeneration};
+use onecode::worker::{RunId, StoreReply, StoreRequest, StoredGeneration, Tally};
 
 use super::random::Random;
 use crate::oracle::{Tables, Value};
@@ -62,6 +62,7 @@ enum Work {
     Copy { run: RunId, task: TaskName, from: u64, to: u64, snapshot: Option<Vec<StateRow>> },
     Write { run: RunId, epoch: u32, rows: Vec<StateRow> },
     Load { run: RunId, task: TaskName, generation: u64, after: Option<(u8, Vec<u8>)> },
+    Tally { run: RunId, task: TaskName, generation: u64 },
     Drop { task: TaskName, generations: Vec<u64> },
 }
 
@@ -102,7 +103,13 @@ pub struct Store {
     pub state: BTreeMap<(TaskName, u64), Generation>,
     pending: Vec<Pending>,
     late: Vec<Late>,
+    /// Checkpoints of senders that are gone, on a long way: as a rule they land when their generation is being taken over.
+    held: Vec<Vec<StateRow>>,
     pub is_down: bool,
+    /// Copies that were made, and not copied from since.
+    copies: BTreeSet<(Owner, TaskName, u64)>,
+    /// Copies that whoever made them had to read, because their source had been written to between.
+    pub read_again: u64,
     pub defects: Defects,
     /// A key that said two things with one version.
     pub contradiction: Option<String>,
@@ -110,23 +117,35 @@ pub struct Store {
 
 impl Store {
     pub fn send(&mut self, owner: Owner, request: StoreRequest) {
+        match &request {
+            StoreRequest::Copy { task, from, .. } => self.copies.retain(|(_, of, generation)| (of, generation) != (task, from)),
+            StoreRequest::Load { task, generation, after: None, .. } if self.copies.contains(&(owner, task.clone(), *generation)) => {
+                self.read_again += 1;
+            }
+            _ => {}
+        }
         let work = match request {
             StoreRequest::Insert { table, batch, rows } => Work::Insert { table, batch, rows: raw_rows(table, &rows) },
             StoreRequest::Newest { question, tasks } => Work::Newest { question, tasks },
             StoreRequest::Copy { run, task, from, to } => Work::Copy { run, task, from, to, snapshot: None },
             StoreRequest::Write { run, epoch, rows } => Work::Write { run, epoch, rows: state_rows(&rows) },
             StoreRequest::Load { run, task, generation, after } => Work::Load { run, task, generation, after },
+            StoreRequest::Tally { run, task, generation } => Work::Tally { run, task, generation },
             StoreRequest::Drop { task, generations } => Work::Drop { task, generations },
         };
         self.pending.push(Pending { owner, work });
     }
 
     pub fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.late.is_empty()
+        self.pending.is_empty() && self.late.is_empty() && self.held.is_empty()
     }
 
     /// Carries out, loses, tears or answers one request. `faults`: outcomes other than prompt success are possible.
     pub fn step(&mut self, random: &mut Random, faults: bool) -> Option<(Owner, StoreReply)> {
+        if !self.held.is_empty() && random.chance(5) {
+            let rows = self.held.swap_remove(random.below(self.held.len()));
+            self.late.push(Late::State(rows));
+        }
         if !self.late.is_empty() && (self.pending.is_empty() || random.chance(150)) {
             self.land_one(random);
             return None;
@@ -178,7 +197,7 @@ impl Store {
                 self.pending.swap_remove(index);
                 return None;
             }
-            Work::Newest { .. } | Work::Load { .. } => return None,
+            Work::Newest { .. } | Work::Load { .. } | Work::Tally { .. } => return None,
         }
         match how {
             0 => {}
@@ -216,14 +235,23 @@ impl Store {
                 let generations = tasks.into_iter().map(|task| (task.clone(), self.generations(&task))).collect();
                 StoreReply::Newest { question, generations }
             }
-            Work::Copy { run, .. } => StoreReply::Copied { run, result: Ok(()) },
+            Work::Copy { run, task, to, .. } => {
+                self.copies.insert((owner, task, to));
+                StoreReply::Copied { run, result: Ok(()) }
+            }
             Work::Write { run, epoch, rows } => {
                 self.land(Late::State(rows));
                 StoreReply::Written { run, epoch }
             }
             Work::Load { run, task, generation, after } => {
                 let (rows, has_more) = self.load(&task, generation, after.as_ref());
+                self.land_held(&task, generation, random);
                 StoreReply::Loaded { run, rows, has_more }
+            }
+            Work::Tally { run, task, generation } => {
+                let mut tally = Tally::default();
+                rows_of(&self.state, &task, generation, generation).iter().for_each(|row| tally.add(row.sequence));
+                StoreReply::Tallied { run, tally }
             }
             Work::Drop { task, generations } => {
                 for generation in generations {
@@ -260,9 +288,13 @@ impl Store {
                         random.shuffle(&mut rows);
                         rows.truncate(1 + random.below(rows.len()));
                     }
-                    self.late.push(Late::State(rows));
+                    if random.chance(500) {
+                        self.held.push(rows);
+                    } else {
+                        self.late.push(Late::State(rows));
+                    }
                 }
-                Work::Newest { .. } | Work::Load { .. } | Work::Drop { .. } => {}
+                Work::Newest { .. } | Work::Load { .. } | Work::Tally { .. } | Work::Drop { .. } => {}
             }
         }
         if self.defects.acknowledges_early {
@@ -273,6 +305,38 @@ impl Store {
     fn land_one(&mut self, random: &mut Random) {
         let late = self.late.swap_remove(random.below(self.late.len()));
         self.land(late);
+    }
+
+    /// Puts the state back to an earlier moment: what was written since is on its long way.
+    pub fn hold_back(&mut self, before: BTreeMap<(TaskName, u64), Generation>) {
+        let after = std::mem::replace(&mut self.state, before);
+        for ((task, generation), rows) in after {
+            let known = self.state.get(&(task.clone(), generation));
+            let is_later = |(key, value): &(&(u8, Vec<u8>), &StateValue)| {
+                known.and_then(|known| known.get(*key)).map(|before| before.sequence) != Some(value.sequence)
+            };
+            let row = |((kind, key), value): (&(u8, Vec<u8>), &StateValue)| StateRow {
+                task: task.clone(),
+                generation,
+                kind: *kind,
+                key: key.clone(),
+                sequence: value.sequence,
+                payload: value.payload.clone(),
+                is_deleted: value.is_deleted,
+            };
+            let later: Vec<StateRow> = rows.iter().filter(is_later).map(row).collect();
+            self.held.push(later);
+        }
+        self.held.retain(|rows| !rows.is_empty());
+    }
+
+    /// Half of the checkpoints of this generation that were long on their way land.
+    fn land_held(&mut self, task: &TaskName, generation: u64, random: &mut Random) {
+        let is_due = |rows: &mut Vec<StateRow>| {
+            rows.first().is_some_and(|row| row.task == *task && row.generation == generation) && random.chance(500)
+        };
+        let due: Vec<_> = self.held.extract_if(.., is_due).collect();
+        due.into_iter().for_each(|rows| self.land(Late::State(rows)));
     }
 
     /// Everything that is still on its way lands, or is lost for good.

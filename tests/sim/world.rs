@@ -370,6 +370,7 @@ fn request_text(request: &StoreRequest) -> String {
             let from = after.as_ref().map_or_else(String::new, |(kind, key)| format!(" behind {kind} {key:02x?}"));
             format!("load task {task} generation {generation}{from} (run {})", run.0)
         }
+        StoreRequest::Tally { run, task, generation } => format!("count generation {generation} of task {task} (run {})", run.0),
         StoreRequest::Drop { task, generations } => format!("drop generations {generations:?} of task {task}"),
     }
 }
@@ -381,6 +382,7 @@ pub fn reply_text(reply: &StoreReply) -> String {
         StoreReply::Copied { run, result } => format!("copy of run {}: {result:?}", run.0),
         StoreReply::Written { run, epoch } => format!("run {} cut {epoch} is written", run.0),
         StoreReply::Loaded { run, rows, has_more } => format!("run {} loads {} bytes, more: {has_more}", run.0, rows.len()),
+        StoreReply::Tallied { run, tally } => format!("run {} has {tally:?}", run.0),
         StoreReply::Refused { error } => format!("refused: {error}"),
     }
 }

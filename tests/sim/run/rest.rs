@@ -45,6 +45,18 @@ impl Run {
         Err(format!("no rest after {SETTLE_ROUNDS} rounds: {}", self.unsettled().unwrap_or_default()))
     }
 
+    /// Lets everything act for some rounds, without faults, and whether or not it comes to rest.
+    pub fn act_for(&mut self, rounds: usize) -> Result<(), String> {
+        for _ in 0..rounds {
+            self.pass(SETTLE_STEP_MS);
+            for slot in 0..self.plan.workers {
+                self.settle_worker(slot)?;
+            }
+            (0..3).for_each(|_| self.step_store());
+        }
+        Ok(())
+    }
+
     pub(super) fn settle_worker(&mut self, slot: usize) -> Result<(), String> {
         if self.processes[slot].is_none() {
             self.start(slot);
