@@ -176,8 +176,9 @@ fn source_login(config: &ClickHouse) -> String {
 }
 
 /// Settings of the tables that the pipeline writes, where the server's version has them. Statistics of every column are made anew by each
-/// merge, a tenth of what merging costs; readers' queries go by keys.
-const TABLE_SETTINGS: [(&str, &str); 1] = [("auto_statistics_types", "''")];
+/// merge, a tenth of what merging costs; readers' queries go by keys. Merges of ten parts instead of five merge half as many rows for the same
+/// inserts (benches/RESULTS.md), and leave as many parts.
+const TABLE_SETTINGS: [(&str, &str); 2] = [("auto_statistics_types", "''"), ("merge_selector_base", "10")];
 
 fn pending_table_settings(found: &Found) -> Vec<Step> {
     let mut steps = Vec::new();
