@@ -196,7 +196,7 @@ impl Engine {
         reader.end().ok_or_else(|| stored.bad_key())?;
         let ids = payload::read_ids(stored.payload).map_err(|fault| stored.bad(fault))?;
         let brand_id = self.brands.intern(brand);
-        let slot = self.customers.find_or_insert(brand_id, id);
+        let slot = self.customers.find_or_insert_next(brand_id, id);
         let hash = stored.hash();
         if !self.customers.change(slot, |customer| customer.ids.restore_chunk(number, ids, hash)) {
             return Err(stored.twice());

@@ -130,7 +130,7 @@ impl Engine {
         let [brand, visitor, share, sharer] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
         let state: pb::OutboundVisitState = decode(stored)?;
         let brand = self.brands.intern(brand);
-        let customer = self.customers.find_or_insert(brand, visitor);
+        let customer = self.customers.find_or_insert_next(brand, visitor);
         let link = self.graph.link(brand, share, sharer);
         let pair = self.graph.outbound_visits.find_or_insert(customer, link.0);
         if self.graph.outbound_visits.get(pair).stored.is_some() {
@@ -198,7 +198,7 @@ impl Engine {
         let levels = self.graph.levels;
         let (version, said) = read_inbound_referral(stored.payload, levels).ok_or_else(|| stored.bad_value("a subtree of no customer"))?;
         let brand = self.brands.intern(brand);
-        let customer = self.owner_restored(brand, sharer);
+        let customer = self.customers.find_or_insert_next(brand, sharer);
         let child = self.graph.texts.intern(child);
         let pair = self.graph.inbound_referrals.find_or_insert(customer, child.0);
         if self.graph.inbound_referrals.get(pair).stored.is_some() {
@@ -228,7 +228,7 @@ impl Engine {
             return Err(stored.bad_value("a share event without a time"));
         }
         let brand = self.brands.intern(brand);
-        self.owner_restored(brand, sharer);
+        self.customers.find_or_insert_next(brand, sharer);
         let link = self.graph.link(brand, share, sharer);
         let node = self.graph.share_of(link);
         if self.graph.shares[node].stored.is_some() {
