@@ -6,6 +6,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka_sys::RDKafkaErrorCode;
+use smallvec::SmallVec;
 
 use super::Stop;
 use super::memory::{MemoryPlan, resident_bytes};
@@ -13,6 +14,7 @@ use crate::engine::FORESEEN;
 use crate::kafka::native::{Consumer, Fetched, GroupEvent, Message, MessageKind, NativeError};
 use crate::kafka::{KafkaIo, Membership};
 use crate::model::{Offset, Reason, TopicPartition};
+use crate::task::Record;
 use crate::telemetry::logs::RateLimit;
 use crate::telemetry::{LogStatus, TaskPhase, TaskStatus, WorkerHandle, WorkerMetrics, WorkerStatus, events};
 use crate::worker::{Boundary, Counters, Fatal, Io, LogView, Now, StoreReply, TaskView, Worker};
@@ -195,12 +197,18 @@ impl Drive {
                 .known_logs
                 .entry((first.topic_key(), first.partition()))
                 .or_insert_with(|| self.worker.log_index(first.topic(), first.partition()));
-            if let Some(log) = log {
-                self.worker.foresee(log, run.values());
+            let messages: SmallVec<[Message<'_>; FORESEEN]> = run.iter().collect();
+            let mut records = SmallVec::new();
+            for message in &messages {
+                match message.kind() {
+                    MessageKind::Record(record) => records.push(record),
+                    other => {
+                        self.apply_records(log, &mut records)?;
+                        self.apply_other(state, log, message, other);
+                    }
+                }
             }
-            for message in run.iter() {
-                self.apply_message(state, log, &message)?;
-            }
+            self.apply_records(log, &mut records)?;
         }
         if !fetched.is_empty() {
             self.count();
@@ -208,14 +216,19 @@ impl Drive {
         Ok(())
     }
 
-    /// A message of one of the worker's logs, or of none.
-    fn apply_message(&mut self, state: &mut Loop, log: Option<usize>, message: &Message<'_>) -> Result<(), Fatal> {
-        match message.kind() {
-            MessageKind::Record(record) => {
-                if let Some(log) = log {
-                    self.worker.on_record(&mut self.io, log, &record)?;
-                }
-            }
+    /// Records of one of the worker's logs, or of none; none is left.
+    fn apply_records(&mut self, log: Option<usize>, records: &mut SmallVec<[Record<'_>; FORESEEN]>) -> Result<(), Fatal> {
+        if let Some(log) = log {
+            self.worker.on_records(&mut self.io, log, records)?;
+        }
+        records.clear();
+        Ok(())
+    }
+
+    /// A message that is no record.
+    fn apply_other(&mut self, state: &mut Loop, log: Option<usize>, message: &Message<'_>, kind: MessageKind<'_>) {
+        match kind {
+            MessageKind::Record(_) => {}
             MessageKind::End(offset) => {
                 if let Some(log) = log {
                     self.worker.on_end(log, offset);
@@ -232,7 +245,6 @@ impl Drive {
                 }
             }
         }
-        Ok(())
     }
 
     /// Turns what the worker counted into metrics.

@@ -44,6 +44,17 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// The format of a value whose record has this content type.
+    pub fn as_said_by(self, content_type: &[u8]) -> Format {
+        match (self, payload::says_json(content_type)) {
+            (Format::Auto, Some(true)) => Format::Json,
+            (Format::Auto, Some(false)) => Format::Protobuf,
+            (format, _) => format,
+        }
+    }
+}
+
 /// The parts of a record that decide whether it is accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct RawRecord<'a> {
@@ -114,14 +125,6 @@ pub fn decode<'a>(kind: EventKind, format: Format, record: RawRecord<'a>, rules:
         payload::Payload::Json(bytes) => json::read(kind, bytes).map_err(|error| undecodable(format_args!("json: {error}")))?,
     };
     accept::accept(event, record.timestamp_ms, rules)
-}
-
-/// Brand and customer of an undecoded event, cheaply, as a guess: what is made of it must be right whatever it says. `None` for JSON.
-pub fn peek_customer(value: &[u8]) -> Option<(&str, &str)> {
-    match payload::open(value, Format::Auto, None).ok()? {
-        payload::Payload::Protobuf(bytes) => protobuf::peek_customer(bytes),
-        payload::Payload::Json(_) => None,
-    }
 }
 
 /// The rejection of an event older than its task's forget horizon: the same reason as being too late for its record, found

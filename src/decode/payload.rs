@@ -46,7 +46,7 @@ pub fn open<'a>(value: &'a [u8], format: Format, content_type: Option<&[u8]>) ->
 }
 
 /// What a content type says about the format; `None` when it names neither.
-fn says_json(content_type: &[u8]) -> Option<bool> {
+pub(super) fn says_json(content_type: &[u8]) -> Option<bool> {
     let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
     let subtype = media_type.split(|byte| *byte == b'/').next_back().unwrap_or_default();
     match subtype {

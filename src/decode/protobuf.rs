@@ -52,18 +52,6 @@ pub(super) fn read(kind: EventKind, bytes: &[u8]) -> Result<WireEvent<'_>, Proto
     Ok(event)
 }
 
-/// Brand and customer of a message of any kind whose first three fields come in their order, as encoders write them; no more than a guess:
-/// fields may come again.
-pub(super) fn peek_customer(bytes: &[u8]) -> Option<(&str, &str)> {
-    let mut reader = Reader::new(bytes);
-    let mut text = |number| {
-        let field = reader.field().ok()??;
-        if field.number == number { reader.str(field).ok() } else { None }
-    };
-    text(1)?;
-    text(2).zip(text(3))
-}
-
 fn merge_via<'a>(via: &mut WireVia<'a>, mut reader: Reader<'a>) -> Result<(), ProtobufError> {
     while let Some(field) = reader.field()? {
         match field.number {

@@ -3,10 +3,12 @@
 //! Promises to name each changed cell once to whoever serves, and once to whoever cuts. Never decides what counts where.
 
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::hint::black_box;
 use std::num::NonZeroU64;
 
 use hashbrown::HashSet;
 
+use super::FORESEEN;
 use super::brands::BrandId;
 use super::packed::KeptSums;
 use super::slab::{Moved, Slab, Slot, SlotIndex};
@@ -113,10 +115,25 @@ impl Cells {
         self.change_sought(self.seek(key), change);
     }
 
-    /// Looks for a cell that is to be changed. What is looked for at once is waited for at once: see [`Customers::foresee`](super::customers::Customers::foresee).
+    /// Looks for a cell that is to be changed. What is looked for at once is waited for at once: see `engine/foresee.rs`.
     pub(super) fn seek(&self, key: CellKey) -> Sought {
         let hash = self.hasher.hash_one(key);
         Sought { key, hash, slot: self.index.find(hash, |slot| self.slab[slot].key == key) }
+    }
+
+    /// What a cell is found by.
+    pub(super) fn hash(&self, key: &CellKey) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    pub(super) fn index(&self) -> &SlotIndex {
+        &self.index
+    }
+
+    /// Some byte of both ends of a cell: it may lie in two lines of memory.
+    pub(super) fn glance(&self, slot: Slot) -> u8 {
+        let cell = &self.slab[slot];
+        cell.key.bucket as u8 ^ cell.flags ^ cell.sums.glance()
     }
 
     /// Changes a cell that was sought right before; it is made if need be.
@@ -153,8 +170,7 @@ impl Cells {
             return slot;
         }
         let slot = self.slab.insert(Cell::new(key));
-        let Cells { slab, index, hasher, .. } = self;
-        index.insert(hash, slot, |other| hasher.hash_one(slab[other].key));
+        self.index.insert(hash, slot);
         slot
     }
 
@@ -210,25 +226,36 @@ impl Cells {
 
     /// Visits the cells that wait to be served, in the order in which they changed.
     pub(super) fn drain_rows(&mut self, mut visit: impl FnMut(&CellKey, &Sums)) {
-        for slot in self.to_be_served.drain(..) {
-            let cell = &mut self.slab[slot];
-            cell.flags &= !TO_BE_SERVED;
-            visit(&cell.key, &cell.sums.read());
+        for slots in std::mem::take(&mut self.to_be_served).chunks(FORESEEN) {
+            self.glance_at(slots);
+            for slot in slots {
+                let cell = &mut self.slab[*slot];
+                cell.flags &= !TO_BE_SERVED;
+                visit(&cell.key, &cell.sums.read());
+            }
         }
     }
 
     /// Visits the cells that changed since the last cut; forgotten ones are gone afterwards.
     pub(super) fn cut(&mut self, mut visit: impl FnMut(&mut Cell)) {
-        for slot in std::mem::take(&mut self.to_be_cut) {
-            let cell = &mut self.slab[slot];
-            cell.flags &= !TO_BE_CUT;
-            visit(cell);
-            if cell.is_forgotten() {
-                let vacant = Cell { flags: VACANT, ..Cell::new(cell.key) };
-                self.index.remove(self.hasher.hash_one(cell.key), slot);
-                self.slab.remove(slot, vacant);
+        for slots in std::mem::take(&mut self.to_be_cut).chunks(FORESEEN) {
+            self.glance_at(slots);
+            for slot in slots {
+                let cell = &mut self.slab[*slot];
+                cell.flags &= !TO_BE_CUT;
+                visit(cell);
+                if cell.is_forgotten() {
+                    let vacant = Cell { flags: VACANT, ..Cell::new(cell.key) };
+                    self.index.remove(self.hasher.hash_one(cell.key), *slot);
+                    self.slab.remove(*slot, vacant);
+                }
             }
         }
+    }
+
+    /// Reads cells that come next, all of them at once (`engine/foresee.rs`).
+    fn glance_at(&self, slots: &[Slot]) {
+        black_box(slots.iter().fold(0, |all, slot| all ^ self.glance(*slot)));
     }
 
     /// Forgets the cell at a slot if `is_out_of_reach`; one that waits to be served stays. Returns the key of the cell that is still

@@ -118,7 +118,7 @@ impl Customer {
         (event.time_ms, &*event.event_id, event.kind()) < known
     }
 
-    /// Some byte of each part of the customer itself, see [`Customers::foresee`](super::customers::Customers::foresee).
+    /// Some byte of each part of the customer itself, see `engine/foresee.rs`.
     pub(super) fn glance(&self) -> u8 {
         self.flags ^ self.first.time_ms as u8 ^ self.appeared_ms as u8 ^ self.last.low[0] as u8 ^ self.names.texts.len() as u8
     }

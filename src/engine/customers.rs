@@ -5,9 +5,6 @@
 use std::hash::BuildHasher;
 use std::hint::black_box;
 
-use smallvec::SmallVec;
-
-use super::FORESEEN;
 use super::brands::BrandId;
 use super::customer::{Customer, KeptTimes, LastTimes, Names, Place};
 use super::graph::Link;
@@ -84,14 +81,11 @@ impl Customers {
         self.index.find(hash, is_it)
     }
 
-    /// Reads a byte here and there of what these customers, by their hashes, will be found and changed by: the processor has it in its cache
-    /// then. One customer's memory is waited for four times, one after the other; many customers' at the same time.
-    pub(super) fn foresee(&self, hashes: &[u64]) {
-        let slots: SmallVec<[Slot; FORESEEN]> = hashes.iter().filter_map(|hash| self.index.find(*hash, |_| true)).collect();
-        self.glance_at(slots.iter().copied());
+    pub(super) fn index(&self) -> &SlotIndex {
+        &self.index
     }
 
-    /// The same of customers that are known by their slots.
+    /// Reads some byte of each part of customers that come next (`engine/foresee.rs`).
     pub(super) fn glance_at(&self, slots: impl Iterator<Item = Slot> + Clone) {
         let near = slots.clone().fold(0, |all, slot| all ^ self.slab[slot].glance());
         let beyond = slots.fold(near, |all, slot| all ^ self.slab[slot].glance_beyond());
@@ -106,8 +100,7 @@ impl Customers {
         let customer = Customer::new(brand, id);
         self.heap_bytes += customer.heap_bytes();
         let slot = self.slab.insert(customer);
-        let Customers { slab, index, hasher, .. } = self;
-        index.insert(hash, slot, |other| hasher.hash_one((slab[other].brand, slab[other].names.id())));
+        self.index.insert(hash, slot);
         slot
     }
 

@@ -130,9 +130,9 @@ impl Engine {
     }
 
     fn cut_customers(&mut self, out: &mut Cutter<'_>) {
-        let Engine { brands, symbols, customers, graph, live, .. } = self;
-        for slots in std::mem::take(&mut customers.to_be_cut).chunks(FORESEEN) {
-            customers.glance_at(slots.iter().copied());
+        for slots in std::mem::take(&mut self.customers.to_be_cut).chunks(FORESEEN) {
+            self.foresee_names(slots.iter().map(|slot| (*slot, self.customers.get(*slot).link)));
+            let Engine { brands, symbols, customers, graph, live, .. } = self;
             for slot in slots {
                 customers.change(*slot, |customer| {
                     customer.flags &= !Customer::TO_BE_CUT;

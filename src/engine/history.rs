@@ -64,7 +64,7 @@ impl History {
         DayBefore { sums: before, is_new: length == 0, is_newly_dirty: flags & TO_BE_SERVED == 0 }
     }
 
-    /// Some byte of it, see [`Customers::foresee`](super::customers::Customers::foresee).
+    /// Some byte of it, see `engine/foresee.rs`.
     pub(super) fn glance(&self) -> u8 {
         self.0.first().copied().unwrap_or_default()
     }

@@ -93,7 +93,7 @@ impl Default for Ids {
 }
 
 impl Ids {
-    /// Some byte of them, see [`Customers::foresee`](super::customers::Customers::foresee).
+    /// Some byte of them, see `engine/foresee.rs`.
     pub(super) fn glance(&self) -> u8 {
         match self {
             Ids::Few(ids) => ids.first().map_or(0, |id| id.minute as u8),

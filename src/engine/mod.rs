@@ -12,6 +12,7 @@ mod cold;
 mod customer;
 mod customers;
 mod cut;
+mod foresee;
 mod graph;
 mod history;
 mod ids;
@@ -33,13 +34,12 @@ use customer::{Dimensions, LastTimes, Place, PlaceTexts};
 use customers::{Customers, FirstEvent};
 use graph::{Graph, Link};
 use ids::{RememberedId, Seen};
-use smallvec::SmallVec;
 use sweep::Sweep;
 use symbols::Symbols;
 
 pub use cold::{ColdCounts, ColdError, ColdGroup, Evicted};
 pub use cut::RestoreError;
-pub use graph::ContributionError;
+pub use graph::{Contribution, ContributionError};
 pub use kind::{Live, RowChange, StateKind, StateRow, StateRows, row_hash};
 pub use pack::{CellName, LatestCells, PACKED_ROW_KINDS, PackKey, PackPlace, PackedCell, PackedCells, is_packed, packed_kind, push_cell};
 pub use rehome::{Holder, StoredCell, Unplaceable, holder};
@@ -171,13 +171,6 @@ impl Engine {
             live_chunks: 0,
             last_version: None,
         }
-    }
-
-    /// Reads ahead in memory for events of these customers (brand and id), of which [`FORESEEN`] at most are worth it: they are applied sooner
-    /// then. Changes nothing; a customer of whom no event comes costs no more than this.
-    pub fn foresee<'a>(&self, customers: impl Iterator<Item = (&'a str, &'a str)>) {
-        let known = customers.filter_map(|(brand, id)| Some(self.customers.hash(self.brands.find(brand)?, id)));
-        self.customers.foresee(&known.collect::<SmallVec<[u64; FORESEEN]>>());
     }
 
     /// Applies an accepted event that is a customer's own ([`Event::is_customers_own`]) and belongs to this task.

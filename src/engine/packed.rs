@@ -94,6 +94,11 @@ impl KeptSums {
         }
     }
 
+    /// Some byte of them.
+    pub(super) fn glance(&self) -> u8 {
+        self.0.first().copied().unwrap_or_default()
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         if self.0.spilled() { self.0.capacity() } else { 0 }
     }

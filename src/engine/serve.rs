@@ -46,7 +46,7 @@ impl Engine {
             }
         }
         for slots in std::mem::take(&mut self.customers.to_be_served).chunks(FORESEEN) {
-            self.customers.glance_at(slots.iter().copied());
+            self.foresee_names(slots.iter().map(|slot| (*slot, self.customers.get(*slot).link)));
             for slot in slots {
                 self.drain_customer(*slot, version, out);
             }

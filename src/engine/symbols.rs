@@ -63,9 +63,17 @@ impl Symbols {
             return Symbol(slot);
         }
         let slot = self.entries.insert(Entry { text: Some(text.into()), mark: self.pass });
-        self.index.insert(hash, slot, |other| self.hasher.hash_one(self.entries[other].text()));
+        self.index.insert(hash, slot);
         self.text_bytes += text.len();
         Symbol(slot)
+    }
+
+    /// The number of a text that has one.
+    pub(super) fn find(&self, text: &str) -> Option<Symbol> {
+        if text.is_empty() {
+            return Some(Symbol::EMPTY);
+        }
+        self.index.find(self.hasher.hash_one(text), |slot| self.entries[slot].text() == text).map(Symbol)
     }
 
     /// The text of a number.

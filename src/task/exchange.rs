@@ -3,12 +3,14 @@
 //! Promises that a relayed record comes to what it would have come to at its source: the same bytes, headers and rules. Never
 //! takes a relay before the one that its source sent before it.
 
+use smallvec::SmallVec;
+
 use super::contribution::decode_contributions;
 use super::dead_letter::Origin;
 use super::error::TaskError;
 use super::record::{Headers, Record};
 use super::relay::{EXCHANGE_HEADER, Incoming, RelayHeader, Verdict, decode_header};
-use super::run::{Outbox, Outcome, Task, send_dead_letter};
+use super::run::{Outbox, Outcome, Task, format_of, send_dead_letter};
 use crate::decode::{RawRecord, decode};
 use crate::engine::{Applied, FORESEEN};
 use crate::model::{Reason, Reject, Stage, Version};
@@ -64,14 +66,18 @@ impl Task {
             return Ok(Err("contributions that cannot be decoded".to_owned()));
         };
         for run in contributions.chunks(FORESEEN) {
+            let read: SmallVec<[_; FORESEEN]> = run.iter().map(|bytes| self.engine.read_contribution(bytes)).collect();
             // One alone has nothing to be waited for together with.
             if run.len() > 1 {
-                self.engine.foresee_contributions(run);
+                self.engine.foresee_contributions(read.iter().flatten());
             }
-            for contribution in run {
-                self.fetch_for_contribution(contribution)?;
-                if let Err(error) = self.engine.receive(version, contribution) {
-                    return Ok(Err(error.to_string()));
+            for (bytes, contribution) in run.iter().zip(read) {
+                match contribution {
+                    Ok(contribution) => {
+                        self.fetch_for_contribution(bytes)?;
+                        self.engine.hear(version, contribution);
+                    }
+                    Err(error) => return Ok(Err(error.to_string())),
                 }
             }
         }
@@ -109,10 +115,8 @@ impl Task {
             };
             return Ok(send_dead_letter(&origin, &reject, record, &original_headers, out));
         };
-        let mut content_type = None;
-        record.headers.find("content-type", &mut |value| content_type = Some(value.to_vec()));
-        let raw = RawRecord { value: record.value, content_type: content_type.as_deref(), timestamp_ms: relay.timestamp_ms };
-        let reject = match decode(kind, format, raw, &self.settings.rules) {
+        let raw = RawRecord { value: record.value, content_type: None, timestamp_ms: relay.timestamp_ms };
+        let reject = match decode(kind, format_of(record, format), raw, &self.settings.rules) {
             Err(reject) => reject,
             Ok(event) => {
                 self.fetch_for_event(&event)?;

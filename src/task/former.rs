@@ -179,12 +179,17 @@ mod tests {
         Record { offset, timestamp_ms, timestamp_kind: TimestampKind::LogAppend, key: None, value: Some(value), headers }
     }
 
+    fn on_record(task: &mut Task, log: usize, record: &Record<'_>, out: &mut Letters) -> Result<Outcome, super::super::error::TaskError> {
+        let decoded = task.decode(log, record);
+        task.on_record(log, record, &decoded, out)
+    }
+
     /// A relay of the scan at `offset`, which happened `late_ms` before its record.
     fn relay(task: &mut Task, out: &mut Letters, (at, offset, previous): (i64, i64, i64), late_ms: i64) -> Outcome {
         let header =
             RelayHeader { source: log("scans"), offset, previous, timestamp_ms: BEGIN_MS, timestamp_kind: TimestampKind::LogAppend };
         let (value, headers) = (scan(offset, BEGIN_MS - late_ms), OneHeader(header.encode()));
-        task.on_record(EXCHANGE, &record(at, BEGIN_MS, &value, &headers), out).expect("memory")
+        on_record(task, EXCHANGE, &record(at, BEGIN_MS, &value, &headers), out).expect("memory")
     }
 
     fn read_to_the_end(task: &mut Task, now_ms: i64) {
@@ -207,12 +212,12 @@ mod tests {
 
         assert_eq!(relay(&mut task, &mut out, (0, 15, 12), 0), Outcome::AlreadyApplied, "the task reads it itself");
         let (value, headers) = (Vec::new(), OneHeader(encode_progress(&log("scans"), 15, BEGIN_MS)));
-        assert_eq!(task.on_record(EXCHANGE, &record(1, BEGIN_MS, &value, &headers), &mut out).ok(), Some(Outcome::Noted));
+        assert_eq!(on_record(&mut task, EXCHANGE, &record(1, BEGIN_MS, &value, &headers), &mut out).ok(), Some(Outcome::Noted));
         assert_eq!(task.open_gaps(), 0, "nobody would ever mend it");
 
         let value = scan(15, BEGIN_MS + 20 * DAY_MS);
         let own = record(15, BEGIN_MS + 20 * DAY_MS, &value, &NoHeaders);
-        assert_eq!(task.on_record(SCANS, &own, &mut out).ok(), Some(Outcome::Applied(EventKind::Scan)));
+        assert_eq!(on_record(&mut task, SCANS, &own, &mut out).ok(), Some(Outcome::Applied(EventKind::Scan)));
         read_to_the_end(&mut task, BEGIN_MS + 20 * DAY_MS);
         assert_eq!(task.engine().horizon_ms(), 0, "relay 7 is still on its way");
 

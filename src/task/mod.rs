@@ -34,5 +34,5 @@ pub use record::{Headers, NoHeaders, Record, TimestampKind};
 pub use rejects::{RejectLimits, RejectTracker, TooManyRejects};
 pub use relay::{EXCHANGE_HEADER, Inbox, Incoming, Mark, OpenGap, RelayHeader, SourceLog, Verdict, decode_header, encode_progress};
 pub use restore::Restore;
-pub use run::{LogRole, Outbox, Outcome, Task, TaskIdentity, TaskSettings};
+pub use run::{Decoded, LogRole, Outbox, Outcome, Task, TaskIdentity, TaskSettings};
 pub use state_rows::{StoredRow, StoredRows};

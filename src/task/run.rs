@@ -12,7 +12,7 @@ use super::positions::{LogPosition, Positions};
 use super::record::{Headers, Record, TimestampKind};
 use super::relay::{Inbox, OpenGap, RelayHeader, SourceLog};
 use crate::config::Fingerprint;
-use crate::decode::{Format, RawRecord, Rules, decode, peek_customer};
+use crate::decode::{CONTENT_TYPE_HEADER, Format, RawRecord, Rules, decode};
 use crate::engine::{Applied, Engine, Settings as EngineSettings};
 use crate::model::{Event, EventKind, Offset, Reason, Reject, TaskName, TopicPartition, Version, owner};
 use crate::rows::ServingRows;
@@ -77,6 +77,25 @@ pub trait Outbox {
     fn dead_letter(&mut self, letter: &DeadLetter<'_>);
     /// Archives an accepted event.
     fn archive(&mut self, event: &Event<'_>);
+}
+
+/// A record that was read and not applied yet.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are events, and some dozens of them lie side by side")]
+pub enum Decoded<'a> {
+    /// It lies before the log's position.
+    Passed,
+    /// It is of the exchange.
+    Exchange,
+    /// It is accepted.
+    Event {
+        /// What it says.
+        event: Event<'a>,
+        /// Which task owns its customer; `None`: it is no customer's own event.
+        destination: Option<u32>,
+    },
+    /// It is not.
+    Rejected(Reject),
 }
 
 /// What became of a record.
@@ -259,74 +278,83 @@ impl Task {
         self.logs.get(log).map_or(0, |log| log.record_time_ms)
     }
 
-    /// Tells the engine whose events come next in the task's `log`-th log, so far as that is seen at first sight. Changes nothing.
-    pub fn foresee<'a>(&self, log: usize, values: impl Iterator<Item = &'a [u8]>) {
-        if let Some(Log { role: LogRole::Input { .. }, .. }) = self.logs.get(log) {
-            self.engine.foresee(values.filter_map(peek_customer));
+    /// Decodes a record of the task's `log`-th log. Changes nothing: records may be decoded before those in front of them are applied.
+    pub fn decode<'a>(&self, log: usize, record: &Record<'a>) -> Decoded<'a> {
+        let Some(at) = self.logs.get(log).filter(|at| record.offset >= at.next) else { return Decoded::Passed };
+        let LogRole::Input { kind, format } = at.role else { return Decoded::Exchange };
+        let raw = RawRecord { value: record.value, content_type: None, timestamp_ms: record.timestamp_ms };
+        match decode(kind, format_of(record, format), raw, &self.settings.rules) {
+            Ok(event) => {
+                let destination = event.is_customers_own().then(|| owner(&event.customer_id, self.settings.tasks));
+                Decoded::Event { event, destination }
+            }
+            Err(reject) => Decoded::Rejected(reject),
         }
     }
 
-    /// Applies one record of the task's `log`-th log.
+    /// Reads ahead in memory for records that are applied next. Changes nothing.
+    pub fn foresee(&self, records: &[Decoded<'_>]) {
+        self.engine.foresee_events(records.iter().filter_map(|record| match record {
+            Decoded::Event { event, destination } => Some(event).filter(|_| *destination == self.identity.owns),
+            _ => None,
+        }));
+    }
+
+    /// Applies one record of the task's `log`-th log, as [`Task::decode`] gave it.
     ///
     /// # Errors
     /// [`TaskError::Cold`]: the task is of no further use; nothing of it may be saved.
-    pub fn on_record<O: Outbox>(&mut self, log: usize, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
-        let Some(at) = self.logs.get_mut(log) else { return Ok(Outcome::AlreadyApplied) };
-        if record.offset < at.next {
-            return Ok(Outcome::AlreadyApplied);
-        }
+    pub fn on_record<O: Outbox>(
+        &mut self,
+        log: usize,
+        record: &Record<'_>,
+        decoded: &Decoded<'_>,
+        out: &mut O,
+    ) -> Result<Outcome, TaskError> {
+        let Some(at) = self.logs.get_mut(log).filter(|at| record.offset >= at.next) else { return Ok(Outcome::AlreadyApplied) };
         at.next = record.offset + 1;
         at.record_time_ms = record.timestamp_ms.max(0);
         at.time_is_producers = record.timestamp_kind == TimestampKind::Create;
         at.at_end = false;
         self.moved = true;
-        match at.role {
-            LogRole::Input { kind, format } => self.on_input(log, kind, format, record, out),
-            LogRole::Exchange => self.on_exchange(log, record, out),
+        match decoded {
+            Decoded::Passed => Ok(Outcome::AlreadyApplied),
+            Decoded::Exchange => self.on_exchange(log, record, out),
+            Decoded::Rejected(reject) => Ok(self.reject(log, record, reject, out)),
+            Decoded::Event { event, destination } => self.on_event(log, record, (event, *destination), out),
         }
     }
 
-    fn on_input<O: Outbox>(
+    fn reject<O: Outbox>(&self, log: usize, record: &Record<'_>, reject: &Reject, out: &mut O) -> Outcome {
+        let Some(at) = self.logs.get(log) else { return Outcome::AlreadyApplied };
+        let origin = Origin { log: at.tp.clone(), offset: record.offset };
+        send_dead_letter(&origin, reject, record, record.headers, out)
+    }
+
+    fn on_event<O: Outbox>(
         &mut self,
         log: usize,
-        kind: EventKind,
-        format: Format,
         record: &Record<'_>,
+        (event, destination): (&Event<'_>, Option<u32>),
         out: &mut O,
     ) -> Result<Outcome, TaskError> {
-        let Some(at) = self.logs.get_mut(log) else { return Ok(Outcome::AlreadyApplied) };
-        let mut content_type = None;
-        if format == Format::Auto {
-            record.headers.find("content-type", &mut |value| content_type = Some(value.to_vec()));
-        }
-        let raw = RawRecord { value: record.value, content_type: content_type.as_deref(), timestamp_ms: record.timestamp_ms };
-        let event = match decode(kind, format, raw, &self.settings.rules) {
-            Ok(event) => event,
-            Err(reject) => {
-                let origin = Origin { log: at.tp.clone(), offset: record.offset };
-                return Ok(send_dead_letter(&origin, &reject, record, record.headers, out));
-            }
-        };
-        if !event.is_customers_own() {
-            out.archive(&event);
+        let kind = event.kind();
+        let Some(destination) = destination else {
+            out.archive(event);
             return Ok(Outcome::Applied(kind));
-        }
-        let destination = owner(&event.customer_id, self.settings.tasks);
+        };
         if self.identity.owns == Some(destination) {
-            self.fetch_for_event(&event)?;
-            return Ok(match self.engine.apply(&event) {
+            self.fetch_for_event(event)?;
+            return Ok(match self.engine.apply(event) {
                 Applied::Applied => {
-                    out.archive(&event);
+                    out.archive(event);
                     Outcome::Applied(kind)
                 }
                 Applied::Duplicate => Outcome::Duplicate(kind),
-                Applied::Rejected(reject) => {
-                    let Some(at) = self.logs.get(log) else { return Ok(Outcome::AlreadyApplied) };
-                    let origin = Origin { log: at.tp.clone(), offset: record.offset };
-                    send_dead_letter(&origin, &reject, record, record.headers, out)
-                }
+                Applied::Rejected(reject) => self.reject(log, record, &reject, out),
             });
         }
+        let Some(at) = self.logs.get_mut(log) else { return Ok(Outcome::AlreadyApplied) };
         let Some(previous) = at.sent.get_mut(destination as usize) else { return Ok(Outcome::AlreadyApplied) };
         let header = RelayHeader {
             source: at.tp.clone(),
@@ -390,6 +418,15 @@ impl TaskSettings {
     pub(super) fn topic_id(&self, topic: &str) -> String {
         self.topic_ids.get(topic).cloned().unwrap_or_default()
     }
+}
+
+/// The format of a record's value, where its topic's is `auto` and the record says more.
+pub(super) fn format_of(record: &Record<'_>, format: Format) -> Format {
+    let mut said = format;
+    if format == Format::Auto {
+        record.headers.find(CONTENT_TYPE_HEADER, &mut |value| said = format.as_said_by(value));
+    }
+    said
 }
 
 pub(super) fn send_dead_letter<O: Outbox>(

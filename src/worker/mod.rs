@@ -36,10 +36,13 @@ pub use io::{
 pub use status::{LogView, TaskView, WorkerView};
 pub use switches::Switches;
 
+use smallvec::SmallVec;
+
 use crate::config::StartFrom;
+use crate::engine::FORESEEN;
 use crate::model::{TaskName, TopicPartition};
 use crate::rows::{ArchiveRows, ServingRows};
-use crate::task::{ColdStores, Outcome, Record, RejectLimits, RejectTracker, TaskIdentity, TaskSettings};
+use crate::task::{ColdStores, Decoded, Outcome, Record, RejectLimits, RejectTracker, TaskIdentity, TaskSettings};
 use crate::telemetry::RecordTimes;
 use backpressure::Pressure;
 use batch::Batches;
@@ -250,39 +253,36 @@ impl Worker {
         }
     }
 
-    /// Records with these values are handed in next, of the assigned log `log`. Nothing depends on whether this is called.
-    pub fn foresee<'a>(&self, log: usize, values: impl Iterator<Item = &'a [u8]>) {
-        if let Some(assigned) = self.logs.get(log)
-            && let Some(Slot { phase: Phase::Running(running), .. }) = self.slots.get(assigned.slot)
-        {
-            running.task.foresee(assigned.index, values);
-        }
-    }
-
-    /// A record was fetched from the assigned log `log` (see [`Worker::log_index`]).
-    pub fn on_record<I: Io>(&mut self, io: &mut I, log: usize, record: &Record<'_>) -> Result<(), Fatal> {
+    /// Records were fetched from the assigned log `log` (see [`Worker::log_index`]), one behind the other. More than [`crate::engine::FORESEEN`] at once
+    /// are of no use.
+    pub fn on_records<I: Io>(&mut self, io: &mut I, log: usize, records: &[Record<'_>]) -> Result<(), Fatal> {
         let Some(assigned) = self.logs.get_mut(log) else { return Ok(()) };
         let Some(Slot { phase: Phase::Running(running), .. }) = self.slots.get_mut(assigned.slot) else { return Ok(()) };
+        let decoded: SmallVec<[Decoded<'_>; FORESEEN]> = records.iter().map(|record| running.task.decode(assigned.index, record)).collect();
+        running.task.foresee(&decoded);
         let ticket = Ticket { run: running.run, epoch: running.epoch };
-        let (archive, counters) = (&mut self.archive_open, &mut self.counters);
-        let mut out = WorkerOutbox { io, archive, ticket, produced: 0, counters, topic: assigned.topic };
-        let outcome = running.task.on_record(assigned.index, record, &mut out).map_err(|error| Fatal(error.to_string()))?;
-        let produced = out.produced;
-        running.produced(produced);
-        self.counters.record(assigned.topic, outcome);
-        match outcome {
-            Outcome::Rejected(_) => {
-                self.rejects.rejected(&mut assigned.reject_run, &assigned.tp, record.offset).map_err(|too_many| Fatal(too_many.to_string()))
-            }
-            Outcome::Applied(_) | Outcome::Duplicate(_) | Outcome::Relayed(_) => {
-                if matches!(outcome, Outcome::Applied(_)) {
-                    self.times_open.note(record.timestamp_ms);
+        for (record, decoded) in records.iter().zip(&decoded) {
+            let (archive, counters) = (&mut self.archive_open, &mut self.counters);
+            let mut out = WorkerOutbox { io: &mut *io, archive, ticket, produced: 0, counters, topic: assigned.topic };
+            let outcome = running.task.on_record(assigned.index, record, decoded, &mut out).map_err(|error| Fatal(error.to_string()))?;
+            let produced = out.produced;
+            running.produced(produced);
+            self.counters.record(assigned.topic, outcome);
+            match outcome {
+                Outcome::Rejected(_) => {
+                    let rejected = self.rejects.rejected(&mut assigned.reject_run, &assigned.tp, record.offset);
+                    rejected.map_err(|too_many| Fatal(too_many.to_string()))?;
                 }
-                self.rejects.accepted(&mut assigned.reject_run);
-                Ok(())
+                Outcome::Applied(_) | Outcome::Duplicate(_) | Outcome::Relayed(_) => {
+                    if matches!(outcome, Outcome::Applied(_)) {
+                        self.times_open.note(record.timestamp_ms);
+                    }
+                    self.rejects.accepted(&mut assigned.reject_run);
+                }
+                Outcome::AlreadyApplied | Outcome::Refused | Outcome::Noted => {}
             }
-            Outcome::AlreadyApplied | Outcome::Refused | Outcome::Noted => Ok(()),
         }
+        Ok(())
     }
 
     /// The consumer reached the end of a log; everything before `offset` was handed in.

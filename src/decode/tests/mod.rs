@@ -4,33 +4,16 @@ mod agreement;
 mod json;
 mod rules;
 
-use prost::Message as _;
-
 use crate::model::{Event, EventKind, Reject};
 use crate::pb;
 
-use super::{Format, RawRecord, Rules, decode, peek_customer};
+use super::{Format, RawRecord, Rules, decode};
 
 /// The timestamp of the records in these tests: 2026-08-01T00:00:00Z.
 const RECORD_TIME_MS: i64 = 1_785_542_400_000;
 
 fn decode_at<'a>(kind: EventKind, format: Format, value: &'a [u8]) -> Result<Event<'a>, Reject> {
     decode(kind, format, RawRecord { value: Some(value), content_type: None, timestamp_ms: RECORD_TIME_MS }, &Rules::default())
-}
-
-#[test]
-fn brand_and_customer_are_guessed_without_decoding() {
-    for value in [scan().encode_to_vec(), purchase().encode_to_vec(), share().encode_to_vec()] {
-        let guess = peek_customer(&value);
-        assert_eq!(guess, Some(("acme", "c1")));
-        let framed = [b"\0\0\0\0\x07\0", value.as_slice()].concat();
-        assert_eq!(peek_customer(&framed), guess);
-        (0..value.len()).for_each(|end| _ = peek_customer(&value[..end]));
-    }
-    assert_eq!(peek_customer(br#"{"brand": "acme", "customerId": "c-1"}"#), None);
-    let without_event_id = pb::Scan { event_id: String::new(), ..scan() };
-    assert_eq!(peek_customer(&without_event_id.encode_to_vec()), None, "another field comes first");
-    assert_eq!(peek_customer(b""), None);
 }
 
 fn via() -> Option<pb::Via> {

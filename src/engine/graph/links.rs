@@ -53,9 +53,22 @@ impl Links {
             return Link(slot);
         }
         let slot = self.entries.insert(Entry { key, node: Slot::MAX });
-        let Links { entries, index, hasher } = self;
-        index.insert(hash, slot, |other| hasher.hash_one(entries[other].key));
+        self.index.insert(hash, slot);
         Link(slot)
+    }
+
+    /// What a link is found by.
+    pub(super) fn hash(&self, key: LinkKey) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    pub(super) fn index(&self) -> &SlotIndex {
+        &self.index
+    }
+
+    /// Some byte of its entry.
+    pub(super) fn glance(&self, link: Slot) -> u8 {
+        self.entries[link].node as u8
     }
 
     pub(super) fn key(&self, link: Link) -> LinkKey {

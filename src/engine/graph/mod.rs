@@ -6,6 +6,7 @@
 //! two customers is a contribution, also when one task owns both.
 
 mod compact;
+mod foresee;
 mod layers;
 mod leave;
 mod links;
@@ -33,9 +34,10 @@ use super::slab::{Slab, Slot};
 use crate::engine::brands::BrandId;
 use crate::model::{Measure, Sums, Version};
 
+pub(super) use self::foresee::LinkAhead;
 pub(super) use self::links::Link;
-pub use self::received::ContributionError;
-pub(in crate::engine) use self::received::Receiver;
+pub use self::received::{Contribution, ContributionError};
+pub(in crate::engine) use self::received::{Parties, Receiver};
 
 /// Measures of a customer's subtree: customers, orders, paid, refunded.
 pub(super) const SUBTREE: usize = 4;
@@ -73,11 +75,19 @@ impl Held for OutboundVisit {
     fn heap_bytes(&self) -> usize {
         self.sums.heap_bytes()
     }
+
+    fn glance(&self) -> u8 {
+        self.first_ms as u8
+    }
 }
 
 impl Held for OutboundReferral {
     fn heap_bytes(&self) -> usize {
         0
+    }
+
+    fn glance(&self) -> u8 {
+        self.first_ms as u8
     }
 }
 
@@ -85,11 +95,19 @@ impl Held for InboundVisit {
     fn heap_bytes(&self) -> usize {
         self.sums.heap_bytes()
     }
+
+    fn glance(&self) -> u8 {
+        self.version as u8
+    }
 }
 
 impl Held for InboundReferral {
     fn heap_bytes(&self) -> usize {
         self.said.heap_bytes()
+    }
+
+    fn glance(&self) -> u8 {
+        self.version as u8
     }
 }
 

@@ -11,6 +11,8 @@ use crate::engine::slab::{Density, Moved, Slab, Slot, SlotIndex};
 /// Something with memory outside of itself.
 pub(super) trait Held {
     fn heap_bytes(&self) -> usize;
+    /// Some byte of it.
+    fn glance(&self) -> u8;
 }
 
 #[derive(Debug)]
@@ -64,14 +66,28 @@ impl<T: Default + Held> Pairs<T> {
         self.index.find(hash, is_it)
     }
 
+    /// What a pair is found by.
+    pub(super) fn hash(&self, left: Slot, right: Slot) -> u64 {
+        self.hasher.hash_one((left, right))
+    }
+
+    pub(super) fn index(&self) -> &SlotIndex {
+        &self.index
+    }
+
+    /// Some byte of both ends of a pair: it may lie in two lines of memory.
+    pub(super) fn glance(&self, slot: Slot) -> u8 {
+        let pair = &self.slab[slot];
+        pair.flags ^ pair.value.glance()
+    }
+
     pub(super) fn find_or_insert(&mut self, left: Slot, right: Slot) -> Slot {
         let hash = self.hasher.hash_one((left, right));
         if let Some(slot) = self.find_hashed(hash, left, right) {
             return slot;
         }
         let slot = self.slab.insert(Pair { left, right, flags: 0, stored: None, value: T::default() });
-        let Pairs { slab, index, hasher, .. } = self;
-        index.insert(hash, slot, |other| hasher.hash_one((slab[other].left, slab[other].right)));
+        self.index.insert(hash, slot);
         slot
     }
 

@@ -1,15 +1,13 @@
 //! Contributions that arrive: kept if their version is higher than what the same pair said before.
 
-use smallvec::SmallVec;
-
 use super::layers::Said;
 use super::shares::ChildShare;
 use super::{CASCADE, InboundReferral, SUBTREE, own};
 use crate::decode::protobuf::{ProtobufError, Reader};
+use crate::engine::Engine;
 use crate::engine::brands::BrandId;
 use crate::engine::customer::Customer;
 use crate::engine::slab::Slot;
-use crate::engine::{Engine, FORESEEN};
 use crate::model::{Measure, Sums, Text, Version};
 
 /// A contribution that nobody can have sent.
@@ -24,7 +22,7 @@ impl From<ProtobufError> for ContributionError {
 }
 
 /// What a visitor says about a link.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Visit<'a> {
     share_id: Text<'a>,
     sharer_id: Text<'a>,
@@ -33,7 +31,7 @@ struct Visit<'a> {
 }
 
 /// What a child says to a sharer.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Referral<'a> {
     sharer_id: Text<'a>,
     child_id: Text<'a>,
@@ -42,7 +40,7 @@ struct Referral<'a> {
 }
 
 /// What a share says to a parent.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Cascade<'a> {
     share_id: Text<'a>,
     sharer_id: Text<'a>,
@@ -54,10 +52,67 @@ struct Cascade<'a> {
     said: Said<CASCADE>,
 }
 
+#[derive(Debug)]
 enum Value<'a> {
     Visit(Visit<'a>),
     Referral(Referral<'a>),
     Cascade(Cascade<'a>),
+}
+
+/// A contribution that was read: what a key of some task says to one of another.
+#[derive(Debug)]
+pub struct Contribution<'a> {
+    brand: Text<'a>,
+    value: Value<'a>,
+}
+
+impl<'a> Contribution<'a> {
+    /// Of the bytes of a `Contribution`.
+    fn read(bytes: &'a [u8], levels: u8) -> Result<Self, ContributionError> {
+        let mut wire = Reader::new(bytes);
+        let (mut brand, mut value) = (Text::default(), None);
+        while let Some(field) = wire.field()? {
+            match field.number {
+                1 => brand = wire.text(field)?,
+                2 => value = Some(Value::Visit(Visit::read(wire.message(field)?)?)),
+                3 => value = Some(Value::Referral(Referral::read(wire.message(field)?, levels)?)),
+                4 => value = Some(Value::Cascade(Cascade::read(wire.message(field)?, levels)?)),
+                _ => wire.skip(field)?,
+            }
+        }
+        let value = value.ok_or(ContributionError("a kind that is unknown"))?;
+        Ok(Contribution { brand, value })
+    }
+
+    pub(in crate::engine) fn brand(&self) -> &str {
+        &self.brand
+    }
+
+    /// The customer who is to hear it; the share that it is about; and who says it: a customer, or a share of a customer.
+    pub(in crate::engine) fn parties(&self) -> Parties<'_> {
+        match &self.value {
+            Value::Visit(Visit { share_id, sharer_id, visitor_id, .. }) => {
+                Parties { receiver: sharer_id, share: Some((share_id, sharer_id)), visitor: Some(visitor_id), child: None }
+            }
+            Value::Referral(Referral { sharer_id, child_id, .. }) => {
+                Parties { receiver: sharer_id, share: None, visitor: Some(child_id), child: None }
+            }
+            Value::Cascade(Cascade { share_id, sharer_id, parent_share_id, parent_sharer_id, .. }) => Parties {
+                receiver: parent_sharer_id,
+                share: Some((parent_share_id, parent_sharer_id)),
+                visitor: None,
+                child: Some((share_id, sharer_id)),
+            },
+        }
+    }
+}
+
+/// Whom a contribution names.
+pub(in crate::engine) struct Parties<'a> {
+    pub(in crate::engine) receiver: &'a str,
+    pub(in crate::engine) share: Option<(&'a str, &'a str)>,
+    pub(in crate::engine) visitor: Option<&'a str>,
+    pub(in crate::engine) child: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> Visit<'a> {
@@ -162,33 +217,32 @@ impl<'a> Receiver<'a> {
 }
 
 impl Engine {
-    /// Reads ahead in memory for contributions that come next, as [`Engine::foresee`] does for events.
-    pub fn foresee_contributions(&self, contributions: &[&[u8]]) {
-        let receivers: SmallVec<[Receiver<'_>; FORESEEN]> = contributions.iter().filter_map(|bytes| Receiver::read(bytes).ok()).collect();
-        self.foresee(receivers.iter().map(|receiver| (&*receiver.brand, &*receiver.id)));
+    /// Reads what a key of some task says to one of this task's: the bytes of a `Contribution`. Changes nothing.
+    ///
+    /// # Errors
+    /// When nobody can have said it.
+    pub fn read_contribution<'a>(&self, bytes: &'a [u8]) -> Result<Contribution<'a>, ContributionError> {
+        Contribution::read(bytes, self.graph.levels)
     }
 
-    /// Takes what a key of some task says to one of this task's: the bytes of a `Contribution`. Tells whether it was new.
+    /// Takes a contribution; what it touches must be in memory. Tells whether it was new.
+    pub fn hear(&mut self, version: Version, contribution: Contribution<'_>) -> bool {
+        let brand = self.brands.intern(&contribution.brand);
+        match contribution.value {
+            Value::Visit(visit) => self.receive_visit(version, brand, &visit),
+            Value::Referral(referral) => self.receive_referral(version, brand, referral),
+            Value::Cascade(cascade) => self.receive_cascade(version, brand, cascade),
+        }
+    }
+
+    /// Reads and takes a contribution.
+    ///
+    /// # Errors
+    /// When nobody can have said it.
     pub fn receive(&mut self, version: Version, contribution: &[u8]) -> Result<bool, ContributionError> {
         debug_assert!(self.has_receiver(contribution), "state of a contribution's receiver that is not in memory");
-        let (mut wire, levels) = (Reader::new(contribution), self.graph.levels);
-        let (mut brand, mut value) = (Text::default(), None);
-        while let Some(field) = wire.field()? {
-            match field.number {
-                1 => brand = wire.text(field)?,
-                2 => value = Some(Value::Visit(Visit::read(wire.message(field)?)?)),
-                3 => value = Some(Value::Referral(Referral::read(wire.message(field)?, levels)?)),
-                4 => value = Some(Value::Cascade(Cascade::read(wire.message(field)?, levels)?)),
-                _ => wire.skip(field)?,
-            }
-        }
-        let brand_id = self.brands.intern(&brand);
-        match value {
-            Some(Value::Visit(visit)) => Ok(self.receive_visit(version, brand_id, &visit)),
-            Some(Value::Referral(referral)) => Ok(self.receive_referral(version, brand_id, referral)),
-            Some(Value::Cascade(cascade)) => Ok(self.receive_cascade(version, brand_id, cascade)),
-            None => Err(ContributionError("a kind that is unknown")),
-        }
+        let read = self.read_contribution(contribution)?;
+        Ok(self.hear(version, read))
     }
 
     fn has_receiver(&self, contribution: &[u8]) -> bool {

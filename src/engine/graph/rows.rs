@@ -1,8 +1,8 @@
 //! Rows of the graph's tables, and the graph's columns of a customer.
 
 use super::Graph;
-use crate::engine::Engine;
 use crate::engine::customer::Customer;
+use crate::engine::{Engine, FORESEEN};
 use crate::model::Version;
 use crate::rows::ServingRows;
 use crate::rows::serving::{CustomerGraph, LevelRow, ShareRow};
@@ -30,11 +30,14 @@ impl Engine {
 
     /// Rows of `referrals`, `customer_subtrees`, `shares` and `share_cascades`.
     pub(in crate::engine) fn drain_graph(&mut self, version: Version, out: &mut ServingRows) {
-        for slot in self.customers.take_marked(Customer::REFERRAL_TO_BE_SERVED) {
-            let customer = self.customers.get(slot);
-            let brand = self.brands.name(customer.brand);
-            let parent = self.edge(slot).and_then(|edge| self.graph.names(edge));
-            out.push_referral(brand, customer.names.id(), parent.map(|names| (names, customer.first.time_ms)), version);
+        for slots in self.customers.take_marked(Customer::REFERRAL_TO_BE_SERVED).chunks(FORESEEN) {
+            self.foresee_names(slots.iter().map(|slot| (*slot, self.customers.get(*slot).link)));
+            for slot in slots {
+                let customer = self.customers.get(*slot);
+                let brand = self.brands.name(customer.brand);
+                let parent = self.edge(*slot).and_then(|edge| self.graph.names(edge));
+                out.push_referral(brand, customer.names.id(), parent.map(|names| (names, customer.first.time_ms)), version);
+            }
         }
         for slot in self.customers.take_marked(Customer::SUBTREE_TO_BE_SERVED) {
             let customer = self.customers.get(slot);

@@ -4,10 +4,10 @@ use smallvec::SmallVec;
 
 use super::layers::{Layer, Said};
 use super::{Graph, Link, SUBTREE};
-use crate::engine::Engine;
 use crate::engine::customer::Customer;
 use crate::engine::slab::Slot;
 use crate::engine::wire::Writer;
+use crate::engine::{Engine, FORESEEN};
 use crate::model::{Measure, TimeZone};
 
 impl Engine {
@@ -30,15 +30,23 @@ impl Engine {
 
     fn drain_touched(&mut self, mut send: impl FnMut(&str, &[u8])) {
         let mut bytes = Vec::new();
-        for slot in self.graph.outbound_visits.take_to_be_sent() {
-            bytes.clear();
-            let sharer_id = self.write_visit(slot, &mut bytes);
-            send(sharer_id, &bytes);
+        for slots in self.graph.outbound_visits.take_to_be_sent().chunks(FORESEEN) {
+            let pairs = slots.iter().map(|slot| self.graph.outbound_visits.get(*slot));
+            self.foresee_names(pairs.map(|pair| (pair.left, Link(pair.right))));
+            for slot in slots {
+                bytes.clear();
+                let sharer_id = self.write_visit(*slot, &mut bytes);
+                send(sharer_id, &bytes);
+            }
         }
-        for slot in self.graph.outbound_referrals.take_to_be_sent() {
-            bytes.clear();
-            let sharer_id = self.write_referral(slot, &mut bytes);
-            send(sharer_id, &bytes);
+        for slots in self.graph.outbound_referrals.take_to_be_sent().chunks(FORESEEN) {
+            let customers = slots.iter().map(|slot| self.graph.outbound_referrals.get(*slot).left);
+            self.foresee_names(customers.map(|customer| (customer, self.customers.get(customer).link)));
+            for slot in slots {
+                bytes.clear();
+                let sharer_id = self.write_referral(*slot, &mut bytes);
+                send(sharer_id, &bytes);
+            }
         }
         for (share, parent) in self.graph.passed_on.take() {
             bytes.clear();

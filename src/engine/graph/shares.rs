@@ -67,6 +67,10 @@ impl Held for ChildShare {
     fn heap_bytes(&self) -> usize {
         self.said.heap_bytes() + self.event.as_ref().map_or(0, |(_, id)| id.len())
     }
+
+    fn glance(&self) -> u8 {
+        self.version as u8
+    }
 }
 
 impl Graph {

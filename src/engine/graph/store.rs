@@ -7,13 +7,13 @@ use super::shares::{ChildShare, OwnShare};
 use super::texts::TextId;
 use super::{CASCADE, Graph, Link, SUBTREE};
 use crate::decode::protobuf::Reader;
-use crate::engine::Engine;
 use crate::engine::brands::{BrandId, Brands};
 use crate::engine::customers::Customers;
 use crate::engine::cut::{Cutter, RestoreError, RowBytes, Stored};
 use crate::engine::kind::{KeyReader, StateKind};
 use crate::engine::slab::Slot;
 use crate::engine::wire::Writer;
+use crate::engine::{Engine, FORESEEN};
 use crate::model::{Measure, Sums, Text};
 use crate::pb;
 
@@ -86,26 +86,40 @@ impl Engine {
     }
 
     fn cut_outbound_visits(&mut self, out: &mut Cutter<'_>) {
-        let Engine { brands, customers, graph, live, .. } = self;
-        for slot in graph.outbound_visits.take_to_be_cut() {
-            graph.write_outbound_visit(slot, customers, brands, &mut out.bytes);
-            graph.outbound_visits.change(slot, |pair| out.row(StateKind::OutboundVisit, true, &mut pair.stored, live));
+        for slots in self.graph.outbound_visits.take_to_be_cut().chunks(FORESEEN) {
+            let pairs = slots.iter().map(|slot| self.graph.outbound_visits.get(*slot));
+            self.foresee_names(pairs.map(|pair| (pair.left, Link(pair.right))));
+            let Engine { brands, customers, graph, live, .. } = self;
+            for slot in slots {
+                graph.write_outbound_visit(*slot, customers, brands, &mut out.bytes);
+                graph.outbound_visits.change(*slot, |pair| out.row(StateKind::OutboundVisit, true, &mut pair.stored, live));
+            }
         }
     }
 
     fn cut_inbound_visits(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, graph, live, .. } = self;
-        for slot in graph.inbound_visits.take_to_be_cut() {
-            graph.write_inbound_visit(slot, brands, &mut out.bytes);
-            graph.inbound_visits.change(slot, |pair| out.row(StateKind::InboundVisit, true, &mut pair.stored, live));
+        for slots in graph.inbound_visits.take_to_be_cut().chunks(FORESEEN) {
+            let pairs = slots.iter().map(|slot| graph.inbound_visits.get(*slot));
+            graph.glance_at_names(pairs.clone().map(|pair| Link(pair.left)));
+            graph.glance_at_texts(pairs.map(|pair| TextId(pair.right)));
+            for slot in slots {
+                graph.write_inbound_visit(*slot, brands, &mut out.bytes);
+                graph.inbound_visits.change(*slot, |pair| out.row(StateKind::InboundVisit, true, &mut pair.stored, live));
+            }
         }
     }
 
     fn cut_inbound_referrals(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, customers, graph, live, .. } = self;
-        for slot in graph.inbound_referrals.take_to_be_cut() {
-            graph.write_inbound_referral(slot, customers, brands, &mut out.bytes);
-            graph.inbound_referrals.change(slot, |pair| out.row(StateKind::InboundReferral, true, &mut pair.stored, live));
+        for slots in graph.inbound_referrals.take_to_be_cut().chunks(FORESEEN) {
+            let pairs = slots.iter().map(|slot| graph.inbound_referrals.get(*slot));
+            customers.glance_at(pairs.clone().map(|pair| pair.left));
+            graph.glance_at_texts(pairs.map(|pair| TextId(pair.right)));
+            for slot in slots {
+                graph.write_inbound_referral(*slot, customers, brands, &mut out.bytes);
+                graph.inbound_referrals.change(*slot, |pair| out.row(StateKind::InboundReferral, true, &mut pair.stored, live));
+            }
         }
     }
 

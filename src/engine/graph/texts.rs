@@ -31,8 +31,7 @@ impl Texts {
             return TextId(slot);
         }
         let slot = self.entries.insert(text.into());
-        let Texts { entries, index, hasher, .. } = self;
-        index.insert(hash, slot, |other| hasher.hash_one(&*entries[other]));
+        self.index.insert(hash, slot);
         self.text_bytes += text.len();
         TextId(slot)
     }
@@ -40,6 +39,25 @@ impl Texts {
     /// The number of a text that has one.
     pub(super) fn find(&self, text: &str) -> Option<TextId> {
         self.index.find(self.hasher.hash_one(text), |slot| *self.entries[slot] == *text).map(TextId)
+    }
+
+    /// What a text is found by.
+    pub(super) fn hash(&self, text: &str) -> u64 {
+        self.hasher.hash_one(text)
+    }
+
+    pub(super) fn index(&self) -> &SlotIndex {
+        &self.index
+    }
+
+    /// Reads where a text lies.
+    pub(super) fn glance(&self, id: TextId) -> u8 {
+        self.entries[id.0].len() as u8
+    }
+
+    /// Some byte of a text.
+    pub(super) fn glance_beyond(&self, id: TextId) -> u8 {
+        self.entries[id.0].as_bytes().first().copied().unwrap_or_default()
     }
 
     /// By slot, whether a place is free: to be completed with what is held, for [`Texts::keep_only`].

@@ -79,11 +79,6 @@ impl<'a> Run<'a> {
         self.iter().next()
     }
 
-    /// Values of the records among them.
-    pub fn values(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.iter().filter_map(|message| message.value())
-    }
-
     /// The records, ends and errors in order.
     pub fn iter(&self) -> impl Iterator<Item = Message<'a>> {
         // SAFETY: the pointers are valid messages as long as the batch is not cleared, which it is not while it is borrowed.

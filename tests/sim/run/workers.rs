@@ -270,6 +270,5 @@ fn on_record(
         value: stored.value.as_deref(),
         headers: &stored.headers,
     };
-    worker.foresee(log, record.value.into_iter());
-    worker.on_record(&mut world.io(slot), log, &record)
+    worker.on_records(&mut world.io(slot), log, &[record])
 }
