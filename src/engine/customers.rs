@@ -207,6 +207,7 @@ impl Customers {
         }
         self.change(slot, |customer| {
             let old = std::mem::replace(&mut customer.first, place);
+            customer.first_kind = event.kind();
             customer.names = Names::new(&event.customer_id, &event.event_id);
             customer.link = link;
             if old.is_known() { FirstEvent::MovesFrom(old) } else { FirstEvent::Appears }

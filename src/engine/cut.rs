@@ -177,7 +177,7 @@ impl Engine {
             customer.link = link;
             customer.appeared_ms = known.appeared_ms;
             customer.names = known.names;
-            customer.first = known.first;
+            (customer.first, customer.first_kind) = (known.first, known.first_kind);
             customer.last = KeptTimes::of(&known.last);
             customer.history = known.history;
             if let Ids::Few(ids) = &mut customer.ids {

@@ -173,6 +173,6 @@ impl Engine {
     fn known_place_of(&self, event: &Event<'_>) -> Option<Place> {
         let Dimensions { region, texts: PlaceTexts { campaign, sku, channel } } = Dimensions::of(event);
         let (campaign, sku, channel) = (self.symbols.find(campaign)?, self.symbols.find(sku)?, self.symbols.find(channel)?);
-        Some(Place { time_ms: event.time_ms, campaign, sku, channel, region, kind: event.kind() })
+        Some(Place { time_ms: event.time_ms, campaign, sku, channel, region })
     }
 }

@@ -204,8 +204,9 @@ impl History {
             const ZEROS: [u8; 256] = [0; 256];
             let more = length - old_length;
             if self.0.len() + more > self.0.capacity() {
-                // For one more day of the shortest kind, and no more.
-                self.0.reserve_exact(more + HEAD + 4);
+                // As much as an allocation of this length takes anyway, and no more.
+                let whole = (self.0.len() + more).next_multiple_of(8);
+                self.0.reserve_exact(whole - self.0.len());
             }
             self.0.insert_from_slice(offset, ZEROS.get(..more).unwrap_or_default());
         } else {

@@ -321,7 +321,6 @@ impl Engine {
             sku: self.symbols.intern(sku),
             channel: self.symbols.intern(channel),
             region,
-            kind: event.kind(),
         }
     }
 

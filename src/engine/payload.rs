@@ -120,7 +120,7 @@ pub(super) fn encode_customer(customer: &Customer, via: Option<(&str, &str)>, sy
 
 fn write_first(state: &mut Writer<'_>, customer: &Customer, via: Option<(&str, &str)>, symbols: &Symbols) {
     let first = &customer.first;
-    state.signed(1, first.time_ms).text(2, customer.names.first_event_id()).number(3, first.kind as u32);
+    state.signed(1, first.time_ms).text(2, customer.names.first_event_id()).number(3, customer.first_kind as u32);
     if let Some((share, sharer)) = via {
         state.message(4, |link| {
             link.text(1, share).text(2, sharer);
@@ -167,6 +167,8 @@ fn write_sums(state: &mut Writer<'_>, sums: &Sums) {
 pub(super) struct StoredCustomer<'a> {
     pub(super) names: Names,
     pub(super) first: Place,
+    /// Of the first event.
+    pub(super) first_kind: EventKind,
     pub(super) last: LastTimes,
     pub(super) history: History,
     pub(super) inline_ids: StoredIds<'a>,
@@ -195,12 +197,12 @@ pub(super) fn read_customer<'a>(id: &str, payload: &'a [u8], symbols: &mut Symbo
             _ => state.skip(field)?,
         }
     }
-    let (names, place, via) = match first {
-        None => (Names::new(id, ""), Place::NONE, None),
+    let (names, (first, first_kind), via) = match first {
+        None => (Names::new(id, ""), (Place::NONE, EventKind::Scan), None),
         Some(known) => (Names::new(id, known.event_id), known.place(symbols)?, known.via),
     };
     let history = History::restore(before.into_iter().chain(months), days.into_iter());
-    Ok(StoredCustomer { names, first: place, last, history, inline_ids, via, appeared_ms })
+    Ok(StoredCustomer { names, first, first_kind, last, history, inline_ids, via, appeared_ms })
 }
 
 fn read_time(number: u64) -> Result<i64, Fault> {
@@ -258,13 +260,13 @@ impl<'a> FirstEvent<'a> {
         Ok(first)
     }
 
-    fn place(&self, symbols: &mut Symbols) -> Result<Place, Fault> {
+    fn place(&self, symbols: &mut Symbols) -> Result<(Place, EventKind), Fault> {
         let kind = EventKind::ALL.into_iter().find(|kind| *kind as u64 == self.kind).ok_or(Fault("an unknown kind of first event"))?;
         if self.time_ms <= 0 {
             return Err(Fault("a first event without a time"));
         }
         let [campaign, sku, channel] = [self.campaign, self.sku, self.channel].map(|text| symbols.intern(text));
-        Ok(Place { time_ms: self.time_ms, campaign, sku, channel, region: self.region, kind })
+        Ok((Place { time_ms: self.time_ms, campaign, sku, channel, region: self.region }, kind))
     }
 }
 
@@ -345,7 +347,7 @@ mod tests {
         let read = read_customer("c", &payload, &mut symbols).expect("a customer");
         assert_eq!((read.names.id(), read.names.first_event_id(), read.via), ("c", "e", Some(("s", "李"))));
         let place = &read.first;
-        assert_eq!((place.time_ms, place.kind, place.region), (9, EventKind::Share, 110_101));
+        assert_eq!((place.time_ms, read.first_kind, place.region), (9, EventKind::Share, 110_101));
         assert_eq!([place.campaign, place.sku, place.channel].map(|symbol| symbols.text(symbol)), ["c", "k", "w"]);
         assert_eq!(read.last, LastTimes { event_ms: 5, scan_ms: 4, purchase_ms: 3, share_ms: 2 });
         assert_eq!(read.appeared_ms, 1);
