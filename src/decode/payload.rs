@@ -33,11 +33,11 @@ pub fn open<'a>(value: &'a [u8], format: Format, content_type: Option<&[u8]>) ->
         Some(text) => (true, text),
         None => (false, body),
     };
-    let is_json = match format {
+    let is_json = match content_type.map_or(format, |said| format.as_said_by(said)) {
         Format::Json => true,
         Format::Protobuf => false,
         // A byte-order mark is no field's tag (its wire type would be 7) and no count of message indexes (it would be negative).
-        Format::Auto => content_type.and_then(says_json).unwrap_or(marked || body.first() == Some(&b'{')),
+        Format::Auto => marked || body.first() == Some(&b'{'),
     };
     if is_json {
         return Ok(Payload::Json(text));

@@ -117,7 +117,7 @@ impl Cells {
 
     /// Looks for a cell that is to be changed. What is looked for at once is waited for at once: see `engine/foresee.rs`.
     pub(super) fn seek(&self, key: CellKey) -> Sought {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hash(&key);
         Sought { key, hash, slot: self.index.find(hash, |slot| self.slab[slot].key == key) }
     }
 

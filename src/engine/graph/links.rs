@@ -48,7 +48,7 @@ pub(in crate::engine) struct Links {
 
 impl Links {
     pub(super) fn intern(&mut self, key: LinkKey) -> Link {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hash(key);
         if let Some(slot) = self.index.find(hash, |slot| self.entries[slot].key == key) {
             return Link(slot);
         }

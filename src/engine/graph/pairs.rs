@@ -55,7 +55,7 @@ impl<T> Default for Pairs<T> {
 
 impl<T: Default + Held> Pairs<T> {
     pub(super) fn find(&self, left: Slot, right: Slot) -> Option<Slot> {
-        self.find_hashed(self.hasher.hash_one((left, right)), left, right)
+        self.find_hashed(self.hash(left, right), left, right)
     }
 
     fn find_hashed(&self, hash: u64, left: Slot, right: Slot) -> Option<Slot> {
@@ -82,7 +82,7 @@ impl<T: Default + Held> Pairs<T> {
     }
 
     pub(super) fn find_or_insert(&mut self, left: Slot, right: Slot) -> Slot {
-        let hash = self.hasher.hash_one((left, right));
+        let hash = self.hash(left, right);
         if let Some(slot) = self.find_hashed(hash, left, right) {
             return slot;
         }

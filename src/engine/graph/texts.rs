@@ -26,7 +26,7 @@ pub(in crate::engine) struct Texts {
 impl Texts {
     /// The number of a text.
     pub(super) fn intern(&mut self, text: &str) -> TextId {
-        let hash = self.hasher.hash_one(text);
+        let hash = self.hash(text);
         if let Some(slot) = self.index.find(hash, |slot| *self.entries[slot] == *text) {
             return TextId(slot);
         }
@@ -38,7 +38,7 @@ impl Texts {
 
     /// The number of a text that has one.
     pub(super) fn find(&self, text: &str) -> Option<TextId> {
-        self.index.find(self.hasher.hash_one(text), |slot| *self.entries[slot] == *text).map(TextId)
+        self.index.find(self.hash(text), |slot| *self.entries[slot] == *text).map(TextId)
     }
 
     /// What a text is found by.
