@@ -69,7 +69,7 @@ fn push_purchase(event: &Event<'_>, purchase: &Purchase<'_>, rows: &mut RowBuffe
     let (share_id, sharer_id) = via(event);
     rows.push(|out| {
         out.string(&event.brand).string(&event.customer_id).i64(event.time_ms).string(&event.event_id).string(&purchase.order_id);
-        out.string(purchase.kind.name()).i64(purchase.amount).string(&purchase.currency);
+        out.string(purchase.kind.name()).amount(purchase.amount).string(&purchase.currency);
         out.array(purchase.lines.iter(), |out, line| {
             out.string(&line.sku);
         });

@@ -2,11 +2,11 @@
 //!
 //! A value is written once, where it is sent from: no rows to be taken apart later. Pages do not grow, so nothing is copied and little
 //! memory is touched for the first time, which took a quarter of the processor's time; those of rows that are in are used again.
+//! Counts and amounts are small as a rule: a column of them takes as few bytes a value as the largest needs, and says which type that is.
 //! Promises the bytes of ClickHouse's column formats, whatever pages they lie in. Never talks to a server.
 
-/// Of a column's first page; each further one is twice as large, up to [`LARGEST_PAGE`].
-const FIRST_PAGE: usize = 8 << 10;
-const LARGEST_PAGE: usize = 256 << 10;
+use super::column::{Column, ColumnReader, Shape};
+use super::number::Whole;
 
 /// Rows of one table, encoded.
 #[derive(Clone, Debug, Default)]
@@ -15,107 +15,6 @@ pub struct RowBuffer {
     rows: usize,
     bytes: usize,
     spare: Vec<Vec<u8>>,
-}
-
-/// The values of one column.
-#[derive(Clone, Debug, Default)]
-pub struct Column {
-    /// Of an array: where each row's elements end, as counted from the first row's, eight bytes each, little endian.
-    ends: Pages,
-    elements: u64,
-    values: Pages,
-    shape: Shape,
-}
-
-/// How a value is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Shape {
-    /// No value was written yet.
-    #[default]
-    Unknown,
-    /// So many bytes, little endian.
-    Fixed(u8),
-    /// Its length as LEB128, and its bytes.
-    Text,
-}
-
-/// Bytes in pages; no value lies in two.
-#[derive(Clone, Debug, Default)]
-struct Pages {
-    full: Vec<Vec<u8>>,
-    open: Vec<u8>,
-}
-
-impl Pages {
-    /// Adds a value of so many bytes. One question for its room, not a second one of the vector's own.
-    #[inline]
-    fn push<const WIDTH: usize>(&mut self, value: [u8; WIDTH], spare: &mut Vec<Vec<u8>>) {
-        if self.open.capacity() - self.open.len() >= WIDTH {
-            self.open.extend_from_slice(&value);
-        } else {
-            self.turn(WIDTH, spare);
-            self.open.extend_from_slice(&value);
-        }
-    }
-
-    /// Adds a text: its length and its bytes. Returns how many these are.
-    #[inline]
-    fn push_text(&mut self, value: &[u8], spare: &mut Vec<Vec<u8>>) -> usize {
-        let most = value.len() + MOST_LENGTH_BYTES;
-        if self.open.capacity() - self.open.len() < most {
-            self.turn(most, spare);
-        }
-        if value.len() < 0x80 {
-            self.open.push(value.len() as u8);
-            self.open.extend_from_slice(value);
-            return 1 + value.len();
-        }
-        let before = self.open.len();
-        push_varint(&mut self.open, value.len() as u64);
-        self.open.extend_from_slice(value);
-        self.open.len() - before
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn turn(&mut self, length: usize, spare: &mut Vec<Vec<u8>>) {
-        let own_size = (FIRST_PAGE << self.full.len().min(16)).min(LARGEST_PAGE).max(length);
-        let page = spare.pop().filter(|page| page.capacity() >= length).unwrap_or_else(|| Vec::with_capacity(own_size));
-        let before = std::mem::replace(&mut self.open, page);
-        if !before.is_empty() {
-            self.full.push(before);
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.full.iter().chain([&self.open]).map(Vec::as_slice)
-    }
-
-    fn into_vec(self) -> Vec<Vec<u8>> {
-        let mut pages = self.full;
-        if !self.open.is_empty() {
-            pages.push(self.open);
-        }
-        pages
-    }
-}
-
-impl Column {
-    /// The bytes of its values, in order.
-    pub fn into_pages(self) -> Vec<Vec<u8>> {
-        self.values.into_vec()
-    }
-
-    /// Of an array: where each row's elements end, as counted from `before`; empty for other columns.
-    pub fn ends(&self, before: u64) -> Vec<u8> {
-        let ends = self.ends.iter().flat_map(|page| page.as_chunks().0);
-        ends.flat_map(|end| (u64::from_le_bytes(*end) + before).to_le_bytes()).collect()
-    }
-
-    /// Elements of all its arrays.
-    pub fn elements(&self) -> u64 {
-        self.elements
-    }
 }
 
 impl RowBuffer {
@@ -127,7 +26,9 @@ impl RowBuffer {
 
     /// Gives the rows away, and is empty afterwards, over memory that was used before.
     pub(super) fn take(&mut self, spare: Vec<Vec<u8>>) -> RowBuffer {
-        std::mem::replace(self, RowBuffer::over(spare))
+        let mut next = RowBuffer::over(spare);
+        next.columns.extend(self.columns.iter().map(Column::next));
+        std::mem::replace(self, next)
     }
 
     /// Number of complete rows.
@@ -181,65 +82,6 @@ impl PartialEq for RowBuffer {
 
 impl Eq for RowBuffer {}
 
-/// Reads a column row by row.
-struct ColumnReader {
-    ends: std::vec::IntoIter<u64>,
-    end_before: u64,
-    is_array: bool,
-    values: Vec<u8>,
-    at: usize,
-    shape: Shape,
-}
-
-impl ColumnReader {
-    fn new(column: &Column) -> Self {
-        let ends: Vec<u64> = column.ends.iter().flat_map(|page| page.as_chunks().0).map(|end| u64::from_le_bytes(*end)).collect();
-        let values = column.values.iter().flatten().copied().collect();
-        ColumnReader { is_array: !ends.is_empty(), ends: ends.into_iter(), end_before: 0, values, at: 0, shape: column.shape }
-    }
-
-    fn copy_row(&mut self, out: &mut Vec<u8>) {
-        let mut count = 1;
-        if self.is_array {
-            let end = self.ends.next().unwrap_or(self.end_before);
-            count = end - self.end_before;
-            self.end_before = end;
-            push_varint(out, count);
-        }
-        for _ in 0..count {
-            let rest = self.values.get(self.at..).unwrap_or_default();
-            let length = match self.shape {
-                Shape::Unknown => 0,
-                Shape::Fixed(width) => usize::from(width),
-                Shape::Text => text_length(rest),
-            };
-            out.extend_from_slice(rest.get(..length).unwrap_or_default());
-            self.at += length;
-        }
-    }
-}
-
-/// Bytes of the text at the front, its length included.
-fn text_length(bytes: &[u8]) -> usize {
-    let head = bytes.iter().position(|byte| *byte < 0x80).map_or(0, |last| last + 1);
-    let shifts = (0..).step_by(7);
-    let length: usize = bytes.iter().take(head).zip(shifts).map(|(byte, shift)| usize::from(byte & 0x7f) << shift).sum();
-    head + length
-}
-
-/// A number as LEB128, at the end of some bytes.
-pub fn push_varint(bytes: &mut Vec<u8>, number: u64) {
-    let mut rest = number;
-    while rest >= 0x80 {
-        bytes.push((rest as u8) | 0x80);
-        rest >>= 7;
-    }
-    bytes.push(rest as u8);
-}
-
-/// Longest LEB128 of a length.
-const MOST_LENGTH_BYTES: usize = 10;
-
 /// Writes the columns of one row.
 #[derive(Debug)]
 pub struct RowWriter<'a> {
@@ -281,6 +123,24 @@ impl RowWriter<'_> {
         self.fixed(value.to_le_bytes())
     }
 
+    /// `UInt32` of which most are small.
+    #[inline]
+    pub fn count32(&mut self, value: u32) -> &mut Self {
+        self.number(value.into(), Whole::UInt32)
+    }
+
+    /// `UInt64` of which most are small.
+    #[inline]
+    pub fn count(&mut self, value: u64) -> &mut Self {
+        self.number(value, Whole::UInt64)
+    }
+
+    /// `Int64` of which most are small.
+    #[inline]
+    pub fn amount(&mut self, value: i64) -> &mut Self {
+        self.number(value as u64, Whole::Int64)
+    }
+
     /// `String`, `LowCardinality(String)`.
     pub fn string(&mut self, value: &str) -> &mut Self {
         self.blob(value.as_bytes())
@@ -316,6 +176,13 @@ impl RowWriter<'_> {
         self.written(WIDTH)
     }
 
+    #[inline]
+    fn number(&mut self, value: u64, whole: Whole) -> &mut Self {
+        let (column, spare) = self.column();
+        let written = column.push_number(value, whole, spare);
+        self.written(written)
+    }
+
     /// The column that is next; the first row makes them.
     #[inline]
     fn column(&mut self) -> (&mut Column, &mut Vec<Vec<u8>>) {
@@ -342,6 +209,7 @@ fn add_column(columns: &mut Vec<Column>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pages::{LARGEST_PAGE, push_varint, text_length};
     use super::*;
 
     fn push(rows: &mut RowBuffer, number: u64) {
@@ -349,8 +217,14 @@ mod tests {
             out.u64(number).string(&"x".repeat(number as usize % 300)).array(0..number as u32 % 3, |out, element| {
                 out.u32(element);
             });
-            out.u8(7);
+            out.u8(7).count(number / 3).amount(amount_of(number)).count32(number as u32 % 200);
         });
+    }
+
+    /// Both signs, and few that are large.
+    fn amount_of(number: u64) -> i64 {
+        let amount = number as i64 - 10;
+        if number == 19_000 { i64::MIN } else { amount }
     }
 
     #[test]
@@ -364,17 +238,25 @@ mod tests {
             expected.push((number % 3) as u8);
             (0..number % 3).for_each(|element| expected.extend_from_slice(&(element as u32).to_le_bytes()));
             expected.push(7);
+            expected.extend_from_slice(&(number / 3).to_le_bytes());
+            expected.extend_from_slice(&amount_of(number).to_le_bytes());
+            expected.extend_from_slice(&(number as u32 % 200).to_le_bytes());
         }
         assert_eq!((rows.rows(), rows.row_binary() == expected), (20_000, true));
         let columns = rows.clone().into_columns();
-        assert!(columns.len() == 4 && columns[1].values.full.len() > 10, "several pages");
-        assert_eq!((columns[2].elements(), columns[2].ends(5).len()), (19_999, 8 * 20_000));
-        assert_eq!(columns[2].ends(5).first_chunk(), Some(&5_u64.to_le_bytes()));
+        assert!(columns.len() == 7 && columns[1].values.iter().count() > 10, "several pages");
+        assert_eq!((columns[2].elements, columns[2].ends.bytes()), (19_999, 8 * 20_000));
+        let types: Vec<_> = columns.iter().map(Column::own_type).collect();
+        assert_eq!(types, [None, None, None, None, Some("UInt16"), None, Some("UInt8")]);
+        let of_columns: usize = columns.iter().map(|column| column.ends.bytes() + column.values.bytes()).sum();
+        assert_eq!(rows.bytes(), of_columns);
         let spare: Vec<Vec<u8>> = columns.into_iter().flat_map(Column::into_pages).collect();
-        let mut again = RowBuffer::over(spare);
+        let mut again = rows.clone();
+        again.take(spare);
         assert!(again.is_empty());
         (0..20_000).for_each(|number| push(&mut again, number));
-        assert_eq!((again == rows, again.bytes()), (true, rows.bytes()));
+        assert!(again == rows);
+        assert_eq!(again.into_columns().iter().map(Column::own_type).collect::<Vec<_>>(), types);
     }
 
     #[test]

@@ -5,10 +5,15 @@
 
 pub mod archive;
 mod buffer;
+mod column;
+mod number;
+mod pages;
 pub mod serving;
 mod table;
 
 pub use archive::ArchiveRows;
-pub use buffer::{Column, RowBuffer, RowWriter, push_varint};
+pub use buffer::{RowBuffer, RowWriter};
+pub use column::Column;
+pub use pages::push_varint;
 pub use serving::ServingRows;
 pub use table::Table;

@@ -83,12 +83,13 @@ impl ServingRows {
                 Measure::Orders,
                 Measure::Refunds,
             ] {
-                out.u64(row.sums.get(measure));
+                out.count(row.sums.get(measure));
             }
-            out.i64(money(&row.sums, Measure::Paid)).i64(money(&row.sums, Measure::Refunded)).u32(count(&row.sums, Measure::Active));
+            out.amount(money(&row.sums, Measure::Paid)).amount(money(&row.sums, Measure::Refunded));
+            out.count32(count(&row.sums, Measure::Active));
             let graph = &row.graph;
-            out.u64(graph.referred_direct).u64(graph.referred_total).u64(graph.share_visits).u64(graph.share_visitors);
-            out.u64(graph.share_orders).i64(graph.share_paid).i64(graph.share_refunded).u64(graph.reshares).u64(version.0);
+            out.count(graph.referred_direct).count(graph.referred_total).count(graph.share_visits).count(graph.share_visitors);
+            out.count(graph.share_orders).amount(graph.share_paid).amount(graph.share_refunded).count(graph.reshares).u64(version.0);
         });
     }
 
@@ -99,9 +100,9 @@ impl ServingRows {
             for measure in
                 [Measure::Scans, Measure::Draws, Measure::Joins, Measure::Visits, Measure::Shares, Measure::Orders, Measure::Refunds]
             {
-                out.u32(count(sums, measure));
+                out.count32(count(sums, measure));
             }
-            out.i64(money(sums, Measure::Paid)).i64(money(sums, Measure::Refunded)).u64(version.0);
+            out.amount(money(sums, Measure::Paid)).amount(money(sums, Measure::Refunded)).u64(version.0);
         });
     }
 
@@ -131,7 +132,7 @@ impl ServingRows {
         self.active_customers_day.push(|out| {
             out.string(brand).u16(day).string(task);
             for measure in [Measure::Active, Measure::Orders, Measure::Scans, Measure::Shares] {
-                out.u64(customers.get(measure));
+                out.count(customers.get(measure));
             }
             out.u64(version.0);
         });
@@ -149,8 +150,8 @@ impl ServingRows {
     pub fn push_subtree(&mut self, brand: &str, customer_id: &str, level: u8, month: Month, amounts: [u64; 4], version: Version) {
         let [customers, orders, paid, refunded] = amounts;
         self.customer_subtrees.push(|out| {
-            out.string(brand).string(customer_id).u8(level).u16(month).u64(customers).u64(orders);
-            out.i64(clamped(paid)).i64(clamped(refunded)).u64(version.0);
+            out.string(brand).string(customer_id).u8(level).u16(month).count(customers).count(orders);
+            out.amount(clamped(paid)).amount(clamped(refunded)).u64(version.0);
         });
     }
 
@@ -161,8 +162,8 @@ impl ServingRows {
         self.shares.push(|out| {
             out.string(row.brand).string(row.sharer_id).string(row.share_id).string(parent_share_id).string(parent_sharer_id);
             out.i64(row.time_ms).string(row.campaign).string(row.sku).string(row.channel).u32(row.region).u8(row.rewarded.into());
-            out.u64(visits).u64(row.visitors).u64(new_customers).u64(orders).i64(clamped(paid)).i64(clamped(refunded));
-            out.u64(reshares).u64(version.0);
+            out.count(visits).count(row.visitors).count(new_customers).count(orders).amount(clamped(paid)).amount(clamped(refunded));
+            out.count(reshares).u64(version.0);
         });
     }
 
@@ -170,8 +171,8 @@ impl ServingRows {
     pub fn push_cascade(&mut self, row: &LevelRow<'_>, amounts: [u64; 6], version: Version) {
         let [shares, visits, new_customers, orders, paid, refunded] = amounts;
         self.share_cascades.push(|out| {
-            out.string(row.brand).string(row.sharer_id).string(row.share_id).u8(row.level).u64(shares).u64(visits);
-            out.u64(new_customers).u64(orders).i64(clamped(paid)).i64(clamped(refunded)).u64(version.0);
+            out.string(row.brand).string(row.sharer_id).string(row.share_id).u8(row.level).count(shares).count(visits);
+            out.count(new_customers).count(orders).amount(clamped(paid)).amount(clamped(refunded)).u64(version.0);
         });
     }
 }
@@ -288,10 +289,10 @@ pub struct CellRow<'a> {
 fn push_cell_sums<'w, 'b>(out: &'w mut super::RowWriter<'b>, sums: &Sums) -> &'w mut super::RowWriter<'b> {
     for measure in [Measure::Scans, Measure::Verifies, Measure::Draws, Measure::Visits, Measure::Shares, Measure::Orders, Measure::Refunds]
     {
-        out.u64(sums.get(measure));
+        out.count(sums.get(measure));
     }
-    out.i64(money(sums, Measure::Paid)).i64(money(sums, Measure::Refunded));
-    out.u64(sums.get(Measure::NewCustomers)).u64(sums.get(Measure::ReferredCustomers))
+    out.amount(money(sums, Measure::Paid)).amount(money(sums, Measure::Refunded));
+    out.count(sums.get(Measure::NewCustomers)).count(sums.get(Measure::ReferredCustomers))
 }
 
 fn money(sums: &Sums, measure: Measure) -> i64 {

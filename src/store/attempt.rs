@@ -69,6 +69,8 @@ impl Server {
         }
         // Rows of one insert have keys of their own: looking for equal ones takes ClickHouse 40 % of its time. FINAL and merges would see them.
         client = client.with_setting("optimize_on_insert", "0");
+        // Numbers are sent as the narrowest type that has room for them (`native.rs`). The server's own default.
+        client = client.with_setting("input_format_native_allow_types_conversion", "1");
         for (name, value) in optional_settings {
             client = client.with_setting(*name, *value);
         }

@@ -103,7 +103,7 @@ struct TaskRows<'a> {
 impl TaskRows<'_> {
     fn push(&mut self, kind: u8, key: &[u8], payload: &[u8], deleted: bool) {
         self.rows.push(|columns| {
-            columns.string(self.task).u64(self.generation).u8(kind).blob(key).u64(self.sequence).blob(payload).u8(u8::from(deleted));
+            columns.string(self.task).count(self.generation).u8(kind).blob(key).count(self.sequence).blob(payload).u8(u8::from(deleted));
         });
     }
 }
