@@ -70,6 +70,9 @@ impl ProducerContext for Context {
     }
 }
 
+/// Reports that are taken at once, at most: then the worker goes on with other things.
+const MOST_REPORTS: usize = 1_000;
+
 fn opaque_of(ticket: Ticket) -> usize {
     (ticket.run.0 as usize) << 32 | ticket.epoch as usize
 }
@@ -163,14 +166,25 @@ impl ExchangeProducer {
         }
     }
 
-    /// Serves the client, and gives the outcomes since the last call.
+    /// Serves the client, and gives the outcomes since the last call: all that have come, because those that wait hold checkpoints and memory.
     pub fn poll(&mut self) -> Vec<Delivery> {
-        self.producer.poll(Duration::ZERO);
+        // A poll that does not wait takes one report, which is of one batch of one partition.
+        for _ in 0..MOST_REPORTS {
+            let before = self.reported();
+            self.producer.poll(Duration::ZERO);
+            if self.reported() == before {
+                break;
+            }
+        }
         let mut outcomes = self.context.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         let acknowledged = std::mem::take(&mut outcomes.acknowledged);
         self.in_flight.messages = self.in_flight.messages.saturating_sub(acknowledged.messages);
         self.in_flight.bytes = self.in_flight.bytes.saturating_sub(acknowledged.bytes);
         std::mem::take(&mut outcomes.deliveries)
+    }
+
+    fn reported(&self) -> usize {
+        self.context.outcomes.lock().unwrap_or_else(PoisonError::into_inner).deliveries.len()
     }
 
     /// Asks the broker for the first offset and the end of a log, by this client's connection: a consumer's answers one request after the other, and so
