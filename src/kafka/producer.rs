@@ -169,10 +169,11 @@ impl ExchangeProducer {
     /// Serves the client, and gives the outcomes since the last call: all that have come, because those that wait hold checkpoints and memory.
     pub fn poll(&mut self) -> Vec<Delivery> {
         // A poll that does not wait takes one report, which is of one batch of one partition.
+        let mut reported = self.reported();
         for _ in 0..MOST_REPORTS {
-            let before = self.reported();
             self.producer.poll(Duration::ZERO);
-            if self.reported() == before {
+            let before = std::mem::replace(&mut reported, self.reported());
+            if reported == before {
                 break;
             }
         }

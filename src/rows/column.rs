@@ -36,10 +36,8 @@ impl Column {
     /// Adds a number. Returns how many bytes the column has more.
     #[inline]
     pub(super) fn push_number(&mut self, value: u64, whole: Whole, spare: &mut Vec<Vec<u8>>) -> usize {
-        let needed = whole.narrowest(value);
-        if let Shape::Number { width, .. } = self.shape
-            && width >= needed
-        {
+        let (needed, width) = (whole.narrowest(value), self.width());
+        if width >= needed {
             self.values.push_number(value, width, spare);
             return width.into();
         }
@@ -49,10 +47,16 @@ impl Column {
         self.values.bytes() - before
     }
 
+    /// Bytes of each of its numbers; 0 if there were none yet.
+    #[inline]
+    fn width(&self) -> u8 {
+        if let Shape::Number { width, .. } = self.shape { width } else { 0 }
+    }
+
     /// Writes its numbers anew in so many bytes each, if they have fewer.
     #[cold]
     fn widen(&mut self, to: u8, whole: Whole, spare: &mut Vec<Vec<u8>>) {
-        let width = if let Shape::Number { width, .. } = self.shape { width } else { 0 };
+        let width = self.width();
         if width >= to {
             return;
         }
@@ -76,8 +80,7 @@ impl Column {
     /// Makes the same columns of several buffers parts of one: their numbers equally wide.
     pub fn join(columns: &mut [Column]) {
         let Some(Shape::Number { whole, .. }) = columns.first().map(|column| column.shape) else { return };
-        let width_of = |column: &Column| if let Shape::Number { width, .. } = column.shape { width } else { 0 };
-        let widest = columns.iter().map(width_of).max().unwrap_or_default();
+        let widest = columns.iter().map(Column::width).max().unwrap_or_default();
         columns.iter_mut().for_each(|column| column.widen(widest, whole, &mut Vec::new()));
     }
 

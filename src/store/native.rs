@@ -2,8 +2,8 @@
 //!
 //! Reading a row column by column is most of what an insert costs the server; a block in Native costs it a third. Types come from the
 //! schema as it is shipped, except that numbers are sent as the narrowest type that has room for all of them: the server converts them, which
-//! takes it no measurable time. `LowCardinality` is sent plain: dictionaries
-//! save the server a tenth of an insert, and cost this side as much. Promises one block whatever the number of buffers. Pages are sent as they lie, and their memory is used again.
+//! takes it no measurable time. `LowCardinality` is sent plain: dictionaries save the server a tenth of an insert, and cost this side as much.
+//! Promises one block whatever the number of buffers. Pages are sent as they lie, and their memory is used again.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 use bytes::Bytes;
