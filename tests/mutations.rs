@@ -5,7 +5,7 @@ mod row_reader;
 mod sim;
 
 use onecode::worker::Switches;
-use sim::{Defects, Sabotage, run_seeds, with_late_checkpoints};
+use sim::{Defects, Sabotage, run_seeds, with_late_checkpoints, with_late_copies};
 
 /// At least one of the first `budget` seeds must fail.
 fn assert_noticed(budget: u64, sabotage: Sabotage) {
@@ -27,7 +27,11 @@ fn counting_a_repeat_again_is_noticed() {
 
 #[test]
 fn a_contribution_that_is_taken_whatever_its_version_is_noticed() {
-    assert_noticed(20_000, without(|switches| switches.engine.compares_versions = false));
+    // Of random faults, one in tens of thousands is a newer contribution that an older one overtakes.
+    const SYSTEMS: u64 = 100;
+    let switches = without(|switches| switches.engine.compares_versions = false).switches;
+    let failures: Vec<String> = (0..SYSTEMS).filter_map(|seed| with_late_copies(seed, switches).err()).collect();
+    println!("{} of {SYSTEMS} systems notice: {}", failures.len(), failures.first().expect("a system that notices"));
 }
 
 #[test]

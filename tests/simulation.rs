@@ -9,7 +9,8 @@ mod sim;
 use onecode::task::{KIND_MARK, KIND_POSITIONS};
 use onecode::worker::{Boundary, Switches};
 use sim::{
-    Failure, Run, Sabotage, after_coming_to_share, at_rest, is_right, run_seed, run_seeds, stopped, with_a_new_topic, with_late_checkpoints,
+    Failure, Run, Sabotage, after_coming_to_share, at_rest, is_right, run_seed, run_seeds, stopped, with_a_new_topic,
+    with_late_checkpoints, with_late_copies,
 };
 
 /// Seeds of every test run.
@@ -83,6 +84,13 @@ fn a_checkpoint_that_lands_while_its_generation_is_taken_over_changes_nothing() 
         .map(|seed| with_late_checkpoints(seed, Switches::default()).unwrap_or_else(|error| panic!("seed {seed}: {error}")))
         .sum();
     assert!(read_again > 0, "no checkpoint landed between a reading and a copying");
+}
+
+#[test]
+fn messages_that_the_exchange_holds_twice_count_once_whatever_their_order() {
+    let copies: usize =
+        (0..1_000).map(|seed| with_late_copies(seed, Switches::default()).unwrap_or_else(|error| panic!("seed {seed}: {error}"))).sum();
+    assert!(copies > 1_000, "{copies} copies prove little");
 }
 
 /// The error with which a system refuses to go on.

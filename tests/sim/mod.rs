@@ -172,6 +172,23 @@ pub fn with_late_checkpoints(seed: u64, switches: Switches) -> Result<u64, Strin
     Ok(run.world.store.read_again)
 }
 
+/// A system at rest whose exchange then gets some of what it holds a second time, in any order: copies that a dead producer's brokers take late. Returns
+/// how many copies there were.
+pub fn with_late_copies(seed: u64, switches: Switches) -> Result<usize, String> {
+    let mut random = Random::new(seed);
+    let mut plan = Plan::new(&mut random, Scenario::Minutes);
+    plan.has_faults = false;
+    plan.records = 80;
+    plan.settings.switches = switches;
+    let mut run = Run::new(plan, random, false);
+    run.work()?;
+    run.settle()?;
+    let copies = run.world.copy_exchange(500);
+    run.settle()?;
+    compare(&mut run)?;
+    Ok(copies)
+}
+
 /// Whether the tables are right.
 pub fn is_right(run: &mut Run) -> Result<(), String> {
     compare(run)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use onecode::model::{Offset, TopicPartition};
 use onecode::task::{DeadLetter, EXCHANGE_HEADER, Record, dead_letter_headers};
-use onecode::worker::{Boundary, Commit, Committed, InFlight, Io, LogError, LogRange, Now, StoreReply, StoreRequest, Ticket};
+use onecode::worker::{Boundary, Commit, Committed, InFlight, Io, LogError, LogRange, Now, RunId, StoreReply, StoreRequest, Ticket};
 
 use super::kafka::{Headers, Kafka, MemberId, Message};
 use super::random::Random;
@@ -162,6 +162,21 @@ impl World {
             }
         }
         self.kafka.log_mut(tp).append(wall_ms, message.key, message.value, message.headers);
+    }
+
+    /// Has brokers take so many of a thousand messages of the exchange once more, later and in any order. Returns how many.
+    pub fn copy_exchange(&mut self, permille: u32) -> usize {
+        let before = self.kafka.orphans.len();
+        for (tp, log) in self.kafka.logs.iter().filter(|(tp, _)| tp.topic == self.exchange) {
+            for record in log.records() {
+                if self.random.chance(permille) {
+                    let ticket = Ticket { run: RunId(0), epoch: 0 };
+                    let (key, value, headers) = (record.key.clone(), record.value.clone(), record.headers.clone());
+                    self.kafka.orphans.push((tp.clone(), VecDeque::from([Message { ticket, key, value, headers }])));
+                }
+            }
+        }
+        self.kafka.orphans.len() - before
     }
 
     /// Lets brokers take a message of a producer that is gone. Whether there was one.
