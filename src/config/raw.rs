@@ -254,7 +254,7 @@ impl Default for RawLimits {
             batch_records: 500,
             fetch_queue_bytes: 4_194_304,
             rows_per_insert: 100_000,
-            archive_rows_per_insert: 100_000,
+            archive_rows_per_insert: 300_000,
             dirty_keys_per_checkpoint: 200_000,
             buffered_bytes: 268_435_456,
             in_flight_inserts: 4,
