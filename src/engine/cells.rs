@@ -3,7 +3,6 @@
 //! Promises to name each changed cell once to whoever serves, and once to whoever cuts. Never decides what counts where.
 
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::hint::black_box;
 use std::num::NonZeroU64;
 
 use hashbrown::HashSet;
@@ -11,6 +10,7 @@ use hashbrown::HashSet;
 use super::FORESEEN;
 use super::brands::BrandId;
 use super::packed::KeptSums;
+use super::prefetch::prefetch;
 use super::slab::{Moved, Slab, Slot, SlotIndex};
 use super::symbols::Symbol;
 use crate::model::{Day, Sums};
@@ -130,10 +130,17 @@ impl Cells {
         &self.index
     }
 
-    /// Some byte of both ends of a cell: it may lie in two lines of memory.
-    pub(super) fn glance(&self, slot: Slot) -> u8 {
+    /// Asks for the memory of both ends of a cell: it may lie in two lines (`engine/foresee.rs`).
+    pub(super) fn prefetch(&self, slot: Slot) {
         let cell = &self.slab[slot];
-        cell.key.bucket as u8 ^ cell.flags ^ cell.sums.glance()
+        prefetch(&cell.key);
+        prefetch(&cell.flags);
+        prefetch(&cell.sums);
+    }
+
+    /// The same of its parts elsewhere, once the cell itself is here.
+    pub(super) fn prefetch_beyond(&self, slot: Slot) {
+        self.slab[slot].sums.prefetch();
     }
 
     /// Changes a cell that was sought right before; it is made if need be.
@@ -227,7 +234,7 @@ impl Cells {
     /// Visits the cells that wait to be served, in the order in which they changed.
     pub(super) fn drain_rows(&mut self, mut visit: impl FnMut(&CellKey, &Sums)) {
         for slots in std::mem::take(&mut self.to_be_served).chunks(FORESEEN) {
-            self.glance_at(slots);
+            self.prefetch_cells(slots);
             for slot in slots {
                 let cell = &mut self.slab[*slot];
                 cell.flags &= !TO_BE_SERVED;
@@ -239,7 +246,7 @@ impl Cells {
     /// Visits the cells that changed since the last cut; forgotten ones are gone afterwards.
     pub(super) fn cut(&mut self, mut visit: impl FnMut(&mut Cell)) {
         for slots in std::mem::take(&mut self.to_be_cut).chunks(FORESEEN) {
-            self.glance_at(slots);
+            self.prefetch_cells(slots);
             for slot in slots {
                 let cell = &mut self.slab[*slot];
                 cell.flags &= !TO_BE_CUT;
@@ -253,9 +260,10 @@ impl Cells {
         }
     }
 
-    /// Reads cells that come next, all of them at once (`engine/foresee.rs`).
-    fn glance_at(&self, slots: &[Slot]) {
-        black_box(slots.iter().fold(0, |all, slot| all ^ self.glance(*slot)));
+    /// Asks for the memory of cells that come next (`engine/foresee.rs`).
+    fn prefetch_cells(&self, slots: &[Slot]) {
+        slots.iter().for_each(|slot| self.prefetch(*slot));
+        slots.iter().for_each(|slot| self.prefetch_beyond(*slot));
     }
 
     /// Forgets the cell at a slot if `is_out_of_reach`; one that waits to be served stays. Returns the key of the cell that is still

@@ -7,6 +7,7 @@ use super::cells::CellKey;
 use super::graph::Link;
 use super::history::History;
 use super::ids::Ids;
+use super::prefetch::{prefetch, prefetch_all};
 use super::slab::Slot;
 use super::symbols::{Symbol, Symbols};
 use crate::model::{Body, Event, EventKind, TimeZone};
@@ -121,15 +122,21 @@ impl Customer {
         (event.time_ms, &*event.event_id, event.kind()) < known
     }
 
-    /// Some byte of each part of the customer itself, see `engine/foresee.rs`.
-    pub(super) fn glance(&self) -> u8 {
-        self.flags ^ self.first.time_ms as u8 ^ self.appeared_ms as u8 ^ self.last.low[0] as u8 ^ self.names.texts.len() as u8
+    /// Asks for the memory of the customer itself, which has several lines (`engine/foresee.rs`).
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.flags);
+        prefetch(&self.first);
+        prefetch(&self.appeared_ms);
+        prefetch(&self.last);
+        prefetch(&self.names);
+        prefetch(&self.link);
     }
 
-    /// The same of its parts elsewhere.
-    pub(super) fn glance_beyond(&self) -> u8 {
-        let name = self.names.texts.as_bytes().first().copied().unwrap_or_default();
-        name ^ self.history.glance() ^ self.ids.glance()
+    /// The same of its parts elsewhere, once the customer itself is here.
+    pub(super) fn prefetch_beyond(&self) {
+        prefetch_all(self.names.texts.as_bytes());
+        self.history.prefetch();
+        self.ids.prefetch();
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

@@ -3,7 +3,6 @@
 //! Promises to name each changed customer, day and chunk once to whoever serves, and once to whoever cuts.
 
 use std::hash::BuildHasher;
-use std::hint::black_box;
 
 use super::brands::BrandId;
 use super::customer::{Customer, KeptTimes, LastTimes, Names, Place};
@@ -20,6 +19,8 @@ pub(super) struct Customers {
     hasher: foldhash::quality::FixedState,
     /// The customer that a row was restored to last.
     restored: Slot,
+    /// It was near the one before.
+    is_in_order: bool,
     /// Customers whose row waits to be served.
     pub(super) to_be_served: Vec<Slot>,
     /// Their days that wait to be served.
@@ -54,6 +55,7 @@ impl Customers {
             index: SlotIndex::new(),
             hasher: foldhash::quality::FixedState::default(),
             restored: 0,
+            is_in_order: true,
             to_be_served: Vec::new(),
             days_to_be_served: Vec::new(),
             referrals_to_be_served: Vec::new(),
@@ -85,11 +87,10 @@ impl Customers {
         &self.index
     }
 
-    /// Reads some byte of each part of customers that come next (`engine/foresee.rs`).
-    pub(super) fn glance_at(&self, slots: impl Iterator<Item = Slot> + Clone) {
-        let near = slots.clone().fold(0, |all, slot| all ^ self.slab[slot].glance());
-        let beyond = slots.fold(near, |all, slot| all ^ self.slab[slot].glance_beyond());
-        black_box(beyond);
+    /// Asks for the memory of customers that come next (`engine/foresee.rs`).
+    pub(super) fn prefetch(&self, slots: impl Iterator<Item = Slot> + Clone) {
+        slots.clone().for_each(|slot| self.slab[slot].prefetch());
+        slots.for_each(|slot| self.slab[slot].prefetch_beyond());
     }
 
     pub(super) fn find_or_insert(&mut self, brand: BrandId, id: &str) -> Slot {
@@ -104,16 +105,17 @@ impl Customers {
         slot
     }
 
-    /// The same, for rows that come in the order of their customers: these lie in that order after a restore, so that the next one is near the last.
+    /// The same, for rows that may come in the order of their customers: these lie in that order after a restore, so that the next one is near the last.
     pub(super) fn find_or_insert_next(&mut self, brand: BrandId, id: &str) -> Slot {
         let near = self.restored..self.slab.slots().min(self.restored + NEAR);
         let is_it = |slot: &Slot| {
             let customer = &self.slab[*slot];
             customer.brand == brand && customer.flags & Customer::VACANT == 0 && customer.names.id() == id
         };
-        let found = near.into_iter().find(is_it);
-        self.restored = found.unwrap_or_else(|| self.find_or_insert(brand, id));
-        self.restored
+        let found = near.clone().find(|slot| self.is_in_order && is_it(slot));
+        let slot = found.unwrap_or_else(|| self.find_or_insert(brand, id));
+        (self.restored, self.is_in_order) = (slot, near.contains(&slot));
+        slot
     }
 
     /// What groups of cells are told apart by.

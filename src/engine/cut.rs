@@ -148,6 +148,12 @@ impl Engine {
     /// stored with them. On an error the engine is of no further use.
     pub fn restore(&mut self, kind: u8, key: &[u8], payload: &[u8]) -> Result<(), RestoreError> {
         let kind = StateKind::from_number(kind).ok_or(RestoreError::Kind(kind))?;
+        let is_new = self.restore_unless_known(kind, key, payload)?;
+        if is_new { Ok(()) } else { Err(Stored { kind, key, payload }.twice()) }
+    }
+
+    /// The same, of a key that may have been taken back before: then this row says nothing, and `false` is returned.
+    pub fn restore_unless_known(&mut self, kind: StateKind, key: &[u8], payload: &[u8]) -> Result<bool, RestoreError> {
         let stored = Stored { kind, key, payload };
         match kind {
             StateKind::Customer => self.restore_customer(stored),
@@ -161,7 +167,7 @@ impl Engine {
         }
     }
 
-    fn restore_customer(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
+    fn restore_customer(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let mut reader = KeyReader(stored.key);
         let (brand, id) = reader.text().zip(reader.text()).ok_or_else(|| stored.bad_key())?;
         reader.end().ok_or_else(|| stored.bad_key())?;
@@ -169,7 +175,7 @@ impl Engine {
         let brand_id = self.brands.intern(brand);
         let slot = self.customers.find_or_insert(brand_id, id);
         if self.customers.get(slot).stored.is_some() {
-            return Err(stored.twice());
+            return Ok(false);
         }
         let link = known.via.map_or(Link::NONE, |(share, sharer)| self.graph.link(brand_id, share, sharer));
         let live = &mut self.live;
@@ -186,10 +192,10 @@ impl Engine {
             }
             live.replace(&mut customer.stored, Some(stored.hash()));
         });
-        Ok(())
+        Ok(true)
     }
 
-    fn restore_chunk(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
+    fn restore_chunk(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let mut reader = KeyReader(stored.key);
         let (brand, id) = reader.text().zip(reader.text()).ok_or_else(|| stored.bad_key())?;
         let number = reader.number().filter(|number| *number < MOST_CHUNKS).ok_or_else(|| stored.bad_key())?;
@@ -199,23 +205,20 @@ impl Engine {
         let slot = self.customers.find_or_insert_next(brand_id, id);
         let hash = stored.hash();
         if !self.customers.change(slot, |customer| customer.ids.restore_chunk(number, ids, hash)) {
-            return Err(stored.twice());
+            return Ok(false);
         }
         self.live.replace(&mut None, Some(hash));
         self.live_chunks += 1;
-        Ok(())
+        Ok(true)
     }
 
-    fn restore_cell(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
+    fn restore_cell(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let key = self.read_cell_key(stored).ok_or_else(|| stored.bad_key())?;
         let sums = payload::read_sums(stored.payload).map_err(|fault| stored.bad(fault))?;
         let mut live = self.live;
         let is_new = self.cells_mut(stored.kind).restore(key, &sums, stored.hash(), &mut live);
         self.live = live;
-        if !is_new {
-            return Err(stored.twice());
-        }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Makes a cell what a row says, whatever it was; without a payload it goes. `None`: there was nothing to go.

@@ -1,17 +1,17 @@
 //! Reading ahead in memory. Once a state is larger than the caches, most of an event's time is waiting: for the entry of an index, then for the place
 //! that it names, then for a text there, one after the other, some hundred instructions' time each.
 //!
-//! Owns the order in which that is read for many events at once: one step for all of them before the next, so that the processor waits for many lines
-//! at the same time and has them when the events are applied. A step decides only by what the steps before it have brought: a decision that waits for
-//! memory lets nothing pass. Promises to change nothing, and nothing needs it to be right: an index is asked by hash alone, and its answer is a guess.
-
-use std::hint::black_box;
+//! Owns the order in which that is asked for, for many events at once: one step for all of them before the next, so that the processor fetches many lines
+//! at the same time (`prefetch.rs`) and has them when the events are applied. A step decides only by what the steps before it have brought. Promises to change nothing, and
+//! nothing needs it to be right: an index is asked by hash alone, and its answer is a guess.
 
 use smallvec::SmallVec;
 
+use super::brands::BrandId;
 use super::cells::CellKey;
 use super::customer::{Dimensions, PlaceTexts};
-use super::graph::{Contribution, Link, LinkAhead, Parties};
+use super::graph::{Contribution, Link, LinkAhead, Parties, parties_of_row};
+use super::kind::StateKind;
 use super::slab::{Slot, SlotIndex};
 use super::{Engine, FORESEEN, Place};
 use crate::model::{Body, Event};
@@ -24,9 +24,10 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Reads the entry that the hash names.
-    pub(super) fn begin(index: &SlotIndex, hash: u64) -> (Ahead, u8) {
-        (Ahead { hash: Some(hash), slot: None }, index.glance(hash))
+    /// Asks for the entry that the hash names.
+    pub(super) fn begin(index: &SlotIndex, hash: u64) -> Ahead {
+        index.prefetch(hash);
+        Ahead { hash: Some(hash), slot: None }
     }
 
     /// The entry is here: the place that it names.
@@ -60,6 +61,8 @@ pub(super) struct HeardAhead {
     pub(super) visitor: Ahead,
     /// Of the receiver, or of its share, with whoever says it.
     pub(super) pair: Ahead,
+    /// The receiver is a visitor of the share, and it is about what it did there.
+    pub(super) is_own_visit: bool,
 }
 
 impl HeardAhead {
@@ -72,101 +75,120 @@ impl Engine {
     /// Reads ahead in memory for these events, of which [`FORESEEN`] at most are worth it: they are applied sooner then. Changes nothing; when one of
     /// them does not come, nothing but this is lost.
     pub fn foresee_events<'a, 'b: 'a>(&self, events: impl Iterator<Item = &'a Event<'b>>) {
-        let mut seen = 0;
-        let mut all: SmallVec<[EventAhead; FORESEEN]> = events.filter_map(|event| self.begin_event(event, &mut seen)).collect();
+        let mut all: SmallVec<[EventAhead; FORESEEN]> = events.filter_map(|event| self.begin_event(event)).collect();
         for ahead in &mut all {
-            let EventAhead { customer, minute_cell, day_cell, via, own_share } = ahead;
-            seen ^= customer.guess(self.customers.index()).map_or(0, |slot| self.customers.get(slot).glance());
-            seen ^= minute_cell.guess(self.minute_cells.index()).map_or(0, |slot| self.minute_cells.glance(slot));
-            seen ^= day_cell.guess(self.day_cells.index()).map_or(0, |slot| self.day_cells.glance(slot));
-            seen ^= self.graph.see_texts(via) ^ self.graph.see_texts(own_share);
+            self.see_customer(&mut ahead.customer);
+            if let Some(slot) = ahead.minute_cell.guess(self.minute_cells.index()) {
+                self.minute_cells.prefetch(slot);
+            }
+            if let Some(slot) = ahead.day_cell.guess(self.day_cells.index()) {
+                self.day_cells.prefetch(slot);
+            }
+            self.graph.see_texts(&mut ahead.via);
+            self.graph.see_texts(&mut ahead.own_share);
         }
         for ahead in &mut all {
-            seen ^= ahead.customer.slot().map_or(0, |slot| self.customers.get(slot).glance_beyond());
-            seen ^= self.graph.see_link(&mut ahead.via) ^ self.graph.see_link(&mut ahead.own_share);
+            self.see_beyond(&ahead.customer);
+            if let Some(slot) = ahead.minute_cell.slot() {
+                self.minute_cells.prefetch_beyond(slot);
+            }
+            if let Some(slot) = ahead.day_cell.slot() {
+                self.day_cells.prefetch_beyond(slot);
+            }
+            self.graph.see_link(&mut ahead.via);
+            self.graph.see_link(&mut ahead.own_share);
         }
         for ahead in &mut all {
-            seen ^= self.graph.begin_visit(&mut ahead.via, ahead.customer.slot());
+            self.graph.begin_visit(&mut ahead.via, ahead.customer.slot());
         }
-        for ahead in &mut all {
-            seen ^= self.graph.see_visit(&mut ahead.via);
-        }
-        black_box(seen);
+        all.iter_mut().for_each(|ahead| self.graph.see_visit(&mut ahead.via));
     }
 
     /// Begins with everything whose hash the event tells; `None` where it has nothing here.
-    fn begin_event(&self, event: &Event<'_>, seen: &mut u8) -> Option<EventAhead> {
+    fn begin_event(&self, event: &Event<'_>) -> Option<EventAhead> {
         let brand = self.brands.find(&event.brand).filter(|_| event.is_customers_own())?;
-        let mut begin = |index: &SlotIndex, hash: u64| {
-            let (ahead, byte) = Ahead::begin(index, hash);
-            *seen ^= byte;
-            ahead
-        };
-        let mut ahead =
-            EventAhead { customer: begin(self.customers.index(), self.customers.hash(brand, &event.customer_id)), ..EventAhead::default() };
+        let customer = Ahead::begin(self.customers.index(), self.customers.hash(brand, &event.customer_id));
+        let mut ahead = EventAhead { customer, ..EventAhead::default() };
         if let Some(place) = self.known_place_of(event) {
             let (minute, day): (CellKey, CellKey) = (place.minute_cell(brand), place.day_cell(brand, self.brands.zone(brand)));
-            ahead.minute_cell = begin(self.minute_cells.index(), self.minute_cells.hash(&minute));
-            ahead.day_cell = begin(self.day_cells.index(), self.day_cells.hash(&day));
+            ahead.minute_cell = Ahead::begin(self.minute_cells.index(), self.minute_cells.hash(&minute));
+            ahead.day_cell = Ahead::begin(self.day_cells.index(), self.day_cells.hash(&day));
         }
         if let Some(via) = event.counted_via() {
-            ahead.via = self.graph.begin_link(brand, &via.share_id, &via.sharer_id, seen);
+            ahead.via = self.graph.begin_link(brand, &via.share_id, &via.sharer_id);
         }
         if let Body::Share(share) = &event.body {
-            ahead.own_share = self.graph.begin_link(brand, &share.share_id, &event.customer_id, seen);
+            ahead.own_share = self.graph.begin_link(brand, &share.share_id, &event.customer_id);
         }
         Some(ahead)
+    }
+
+    fn see_customer(&self, ahead: &mut Ahead) {
+        if let Some(slot) = ahead.guess(self.customers.index()) {
+            self.customers.get(slot).prefetch();
+        }
+    }
+
+    fn see_beyond(&self, ahead: &Ahead) {
+        if let Some(slot) = ahead.slot() {
+            self.customers.get(slot).prefetch_beyond();
+        }
     }
 
     /// The same for contributions that are heard next.
     pub fn foresee_contributions<'a, 'b: 'a>(&self, contributions: impl Iterator<Item = &'a Contribution<'b>>) {
-        let mut seen = 0;
-        let mut all: SmallVec<[HeardAhead; FORESEEN]> = contributions.filter_map(|said| self.begin_heard(said, &mut seen)).collect();
-        for ahead in &mut all {
-            seen ^= ahead.receiver.guess(self.customers.index()).map_or(0, |slot| self.customers.get(slot).glance());
-            seen ^= self.graph.see_texts(&mut ahead.share)
-                ^ self.graph.see_texts(&mut ahead.child)
-                ^ self.graph.see_visitor(&mut ahead.visitor);
-        }
-        for ahead in &mut all {
-            seen ^= ahead
-                .receiver
-                .slot()
-                .map_or(0, |slot| self.customers.get(slot).glance_beyond() ^ self.graph.glance_at_sharer(self.customers.get(slot)));
-            seen ^= self.graph.see_link(&mut ahead.share) ^ self.graph.see_link(&mut ahead.child);
-        }
-        for ahead in &mut all {
-            seen ^= self.graph.begin_pair(ahead);
-        }
-        for ahead in &mut all {
-            seen ^= self.graph.see_pair(ahead);
-        }
-        black_box(seen);
+        let begin = |said: &Contribution<'_>| Some(self.begin_heard(self.brands.find(said.brand())?, &said.parties()));
+        self.foresee_heard(&mut contributions.filter_map(begin).collect());
     }
 
-    fn begin_heard(&self, said: &Contribution<'_>, seen: &mut u8) -> Option<HeardAhead> {
-        let brand = self.brands.find(said.brand())?;
-        let Parties { receiver, share, visitor, child } = said.parties();
-        let byte;
-        let mut ahead = HeardAhead::default();
-        (ahead.receiver, byte) = Ahead::begin(self.customers.index(), self.customers.hash(brand, receiver));
-        *seen ^= byte;
-        if let Some((share_id, sharer_id)) = share {
-            ahead.share = self.graph.begin_link(brand, share_id, sharer_id, seen);
+    /// The same for state rows that are taken back next: kind, key and payload.
+    pub fn foresee_rows<'a>(&self, rows: impl Iterator<Item = (StateKind, &'a [u8], &'a [u8])>) {
+        let begin = |(kind, key, payload)| {
+            let (brand, parties) = parties_of_row(kind, key, payload)?;
+            let ahead = self.begin_heard(self.brands.find(brand)?, &parties);
+            Some(HeardAhead { is_own_visit: kind == StateKind::OutboundVisit, ..ahead })
+        };
+        self.foresee_heard(&mut rows.filter_map(begin).collect());
+    }
+
+    /// All steps behind the first.
+    fn foresee_heard(&self, all: &mut SmallVec<[HeardAhead; FORESEEN]>) {
+        for ahead in &mut *all {
+            self.see_customer(&mut ahead.receiver);
+            self.graph.see_texts(&mut ahead.share);
+            self.graph.see_texts(&mut ahead.child);
+            self.graph.see_visitor(&mut ahead.visitor);
         }
-        if let Some((share_id, sharer_id)) = child {
-            ahead.child = self.graph.begin_link(brand, share_id, sharer_id, seen);
+        for ahead in &mut *all {
+            self.see_beyond(&ahead.receiver);
+            if let Some(slot) = ahead.receiver() {
+                self.graph.see_sharer(self.customers.get(slot));
+            }
+            self.graph.see_link(&mut ahead.share);
+            self.graph.see_link(&mut ahead.child);
         }
-        if let Some(id) = visitor {
-            ahead.visitor = self.graph.begin_text(id, seen);
+        for ahead in &mut *all {
+            self.graph.begin_pair(ahead);
         }
-        Some(ahead)
+        all.iter_mut().for_each(|ahead| self.graph.see_pair(ahead));
+    }
+
+    fn begin_heard(&self, brand: BrandId, parties: &Parties<'_>) -> HeardAhead {
+        let Parties { receiver, share, visitor, child } = *parties;
+        let link = |(share_id, sharer_id)| self.graph.begin_link(brand, share_id, sharer_id);
+        HeardAhead {
+            receiver: Ahead::begin(self.customers.index(), self.customers.hash(brand, receiver)),
+            share: share.map(link).unwrap_or_default(),
+            child: child.map(link).unwrap_or_default(),
+            visitor: visitor.map(|id| self.graph.begin_text(id)).unwrap_or_default(),
+            ..HeardAhead::default()
+        }
     }
 
     /// The same for customers and links that are to be written.
     pub(super) fn foresee_names(&self, pairs: impl Iterator<Item = (Slot, Link)> + Clone) {
-        self.customers.glance_at(pairs.clone().map(|(customer, _)| customer));
-        self.graph.glance_at_names(pairs.map(|(_, link)| link));
+        self.customers.prefetch(pairs.clone().map(|(customer, _)| customer));
+        self.graph.prefetch_names(pairs.map(|(_, link)| link));
     }
 
     /// Where an event counts, if all its dimensions were seen before.

@@ -6,6 +6,7 @@
 use smallvec::SmallVec;
 
 use super::packed::Packed;
+use super::prefetch::prefetch_all;
 use crate::model::{Day, Measure, Month, Sums, TimeZone};
 
 /// Entries, ascending by day: length of the packed sums (1 byte), flags (1), day (2, little endian), packed sums. The entries of the
@@ -64,9 +65,9 @@ impl History {
         DayBefore { sums: before, is_new: length == 0, is_newly_dirty: flags & TO_BE_SERVED == 0 }
     }
 
-    /// Some byte of it, see `engine/foresee.rs`.
-    pub(super) fn glance(&self) -> u8 {
-        self.0.first().copied().unwrap_or_default()
+    /// Asks for its memory (`engine/foresee.rs`).
+    pub(super) fn prefetch(&self) {
+        prefetch_all(&self.0);
     }
 
     /// The sums over everything; `Active` is the number of days.

@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
+use super::prefetch::{prefetch, prefetch_all};
 use crate::model::Event;
 
 const MS_PER_MINUTE: i64 = 60_000;
@@ -93,11 +94,11 @@ impl Default for Ids {
 }
 
 impl Ids {
-    /// Some byte of them, see `engine/foresee.rs`.
-    pub(super) fn glance(&self) -> u8 {
+    /// Asks for their memory (`engine/foresee.rs`).
+    pub(super) fn prefetch(&self) {
         match self {
-            Ids::Few(ids) => ids.first().map_or(0, |id| id.minute as u8),
-            Ids::Many(many) => many.open as u8,
+            Ids::Few(ids) => prefetch_all(ids),
+            Ids::Many(many) => prefetch(&many.open),
         }
     }
 

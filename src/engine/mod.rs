@@ -20,6 +20,7 @@ mod kind;
 mod pack;
 mod packed;
 mod payload;
+mod prefetch;
 mod rehome;
 mod serve;
 mod slab;

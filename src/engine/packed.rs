@@ -4,6 +4,7 @@
 
 use smallvec::SmallVec;
 
+use super::prefetch::prefetch_all;
 use crate::model::{Measure, Sums};
 
 /// Longest packed form: the mask and 13 numbers of up to 10 bytes.
@@ -94,9 +95,9 @@ impl KeptSums {
         }
     }
 
-    /// Some byte of them.
-    pub(super) fn glance(&self) -> u8 {
-        self.0.first().copied().unwrap_or_default()
+    /// Asks for their memory.
+    pub(super) fn prefetch(&self) {
+        prefetch_all(&self.0);
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

@@ -205,6 +205,23 @@ pub(super) fn read_customer<'a>(id: &str, payload: &'a [u8], symbols: &mut Symbo
     Ok(StoredCustomer { names, first, first_kind, last, history, inline_ids, via, appeared_ms })
 }
 
+/// Share and sharer that a customer's first event came through, if its payload names them.
+pub(super) fn via_of(payload: &[u8]) -> Option<(&str, &str)> {
+    let mut state = Reader::new(payload);
+    let field = state.field().ok()??;
+    if field.number != 1 {
+        return None;
+    }
+    let mut first = state.message(field).ok()?;
+    while let Some(field) = first.field().ok()? {
+        match field.number {
+            4 => return read_via(first.message(field).ok()?).ok(),
+            _ => first.skip(field).ok()?,
+        }
+    }
+    None
+}
+
 fn read_time(number: u64) -> Result<i64, Fault> {
     i64::try_from(number).ok().filter(|time_ms| *time_ms <= KeptTimes::MOST_MS).ok_or(Fault("a last time out of range"))
 }
@@ -270,7 +287,8 @@ impl<'a> FirstEvent<'a> {
     }
 }
 
-fn read_via(mut via: Reader<'_>) -> Result<(&str, &str), Fault> {
+/// Share and sharer of a `Via`.
+pub(super) fn read_via(mut via: Reader<'_>) -> Result<(&str, &str), Fault> {
     let (mut share, mut sharer) = ("", "");
     while let Some(field) = via.field()? {
         match field.number {

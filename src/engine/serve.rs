@@ -38,7 +38,7 @@ impl Engine {
 
     fn drain_customers(&mut self, version: Version, out: &mut ServingRows) {
         for days in std::mem::take(&mut self.customers.days_to_be_served).chunks(FORESEEN) {
-            self.customers.glance_at(days.iter().map(|(slot, _)| *slot));
+            self.customers.prefetch(days.iter().map(|(slot, _)| *slot));
             for (slot, day) in days {
                 let Some(sums) = self.customers.change(*slot, |customer| customer.history.take_served(*day)) else { continue };
                 let customer = self.customers.get(*slot);

@@ -7,6 +7,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use prefetch_index::prefetch_index;
+
 /// Number of a place in a [`Slab`].
 pub(super) type Slot = u32;
 
@@ -335,10 +337,10 @@ impl SlotIndex {
         shard.find(hash as u32, is_it).map(|place| shard.entries[place].slot())
     }
 
-    /// Reads the place that a hash names, and decides nothing by it: many such reads are waited for at once.
-    pub(super) fn glance(&self, hash: u64) -> u8 {
+    /// Asks for the memory of the entry that a hash names (`engine/foresee.rs`).
+    pub(super) fn prefetch(&self, hash: u64) {
         let shard = &self.shards[Self::shard(hash)];
-        shard.entries.get(shard.home(hash as u32)).map_or(0, |entry| entry.0 as u8)
+        prefetch_index(&shard.entries, shard.home(hash as u32));
     }
 
     /// A slot whose key has this hash, as far as entries keep it: a guess, without a look at keys.
@@ -461,7 +463,7 @@ mod tests {
             assert_eq!(index.find(hash_of(slot), |other| other == slot), present.get(&slot).copied());
             index.remove(hash_of(slot), slot);
         }
-        assert!((0..200).all(|slot| index.guess(hash_of(slot)).is_none() && index.glance(hash_of(slot)) == u8::MAX));
+        assert!((0..200).all(|slot| index.guess(hash_of(slot)).is_none()));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The graph's part of reading ahead in memory (`engine/foresee.rs`): steps of which each reads what the one before named.
 
-use std::hint::black_box;
-
 use super::links::LinkKey;
+use super::pairs::{Held, Pairs};
 use super::texts::TextId;
 use super::{Graph, Link};
 use crate::engine::brands::BrandId;
 use crate::engine::customer::Customer;
 use crate::engine::foresee::{Ahead, HeardAhead};
+use crate::engine::prefetch::prefetch;
 use crate::engine::slab::Slot;
 
 /// Where a link and what belongs to it will be looked for.
@@ -28,105 +28,122 @@ impl LinkAhead {
 }
 
 impl Graph {
-    /// Reads what the index of texts has of its texts.
-    pub(in crate::engine) fn begin_link(&self, brand: BrandId, share_id: &str, sharer_id: &str, seen: &mut u8) -> LinkAhead {
-        let index = self.texts.index();
-        let (share, one) = Ahead::begin(index, self.texts.hash(share_id));
-        let (sharer, other) = Ahead::begin(index, self.texts.hash(sharer_id));
-        *seen ^= one ^ other;
+    /// Asks for what the index of texts has of its texts.
+    pub(in crate::engine) fn begin_link(&self, brand: BrandId, share_id: &str, sharer_id: &str) -> LinkAhead {
+        let (share, sharer) = (self.begin_text(share_id), self.begin_text(sharer_id));
         LinkAhead { brand: Some(brand), share, sharer, ..LinkAhead::default() }
     }
 
-    /// Reads the names of links that are to be written.
-    pub(in crate::engine) fn glance_at_names(&self, links: impl Iterator<Item = Link> + Clone) {
-        let keys = || links.clone().filter_map(Link::known).map(|link| self.links.key(link));
-        let near = keys().fold(0, |all, key| all ^ self.texts.glance(key.share) ^ self.texts.glance(key.sharer));
-        black_box(keys().fold(near, |all, key| all ^ self.texts.glance_beyond(key.share) ^ self.texts.glance_beyond(key.sharer)));
+    /// Asks for what the index of texts has of one.
+    pub(in crate::engine) fn begin_text(&self, text: &str) -> Ahead {
+        Ahead::begin(self.texts.index(), self.texts.hash(text))
     }
 
-    /// Reads texts that are to be written.
-    pub(super) fn glance_at_texts(&self, texts: impl Iterator<Item = TextId> + Clone) {
-        let near = texts.clone().fold(0, |all, text| all ^ self.texts.glance(text));
-        black_box(texts.fold(near, |all, text| all ^ self.texts.glance_beyond(text)));
+    /// Asks for the names of links that are to be written.
+    pub(in crate::engine) fn prefetch_names(&self, links: impl Iterator<Item = Link> + Clone) {
+        let links = links.filter_map(Link::known);
+        links.clone().for_each(|link| self.links.prefetch(link.0));
+        let texts = links.map(|link| self.links.key(link)).flat_map(|key| [key.share, key.sharer]);
+        self.prefetch_texts(texts);
     }
 
-    /// Reads what the index of texts has of one.
-    pub(in crate::engine) fn begin_text(&self, text: &str, seen: &mut u8) -> Ahead {
-        let (ahead, byte) = Ahead::begin(self.texts.index(), self.texts.hash(text));
-        *seen ^= byte;
-        ahead
+    /// Asks for texts that are to be written.
+    pub(super) fn prefetch_texts(&self, texts: impl Iterator<Item = TextId> + Clone) {
+        texts.clone().for_each(|text| self.texts.prefetch(text));
+        texts.for_each(|text| self.texts.prefetch_beyond(text));
     }
 
-    /// Reads where the text of a visitor or child lies.
-    pub(in crate::engine) fn see_visitor(&self, visitor: &mut Ahead) -> u8 {
-        visitor.guess(self.texts.index()).map_or(0, |slot| self.texts.glance(TextId(slot)))
-    }
-
-    /// Reads the part of a customer that only sharers have.
-    pub(in crate::engine) fn glance_at_sharer(&self, customer: &Customer) -> u8 {
-        if customer.sharer == Customer::NO_SHARER { 0 } else { self.sharers[customer.sharer].brought.visitors as u8 }
-    }
-
-    /// Reads a visitor's text, the share's node, and what the indices have of what was said before.
-    pub(in crate::engine) fn begin_pair(&self, ahead: &mut HeardAhead) -> u8 {
-        let text = ahead.visitor.slot().map_or(0, |slot| self.texts.glance_beyond(TextId(slot)));
-        let share = ahead.share.link.slot();
-        let node = share.and_then(|link| self.links.node(Link(link))).map_or(0, |node| self.shares[node].brought.visitors as u8);
-        let mut seen = 0;
-        if let (Some(link), Some(visitor)) = (share, ahead.visitor.slot()) {
-            (ahead.pair, seen) = Ahead::begin(self.inbound_visits.index(), self.inbound_visits.hash(link, visitor));
-        } else if let (Some(link), Some(child)) = (share, ahead.child.link.slot()) {
-            (ahead.pair, seen) = Ahead::begin(self.child_shares.index(), self.child_shares.hash(link, child));
-        } else if let (Some(receiver), Some(child)) = (ahead.receiver(), ahead.visitor.slot()) {
-            (ahead.pair, seen) = Ahead::begin(self.inbound_referrals.index(), self.inbound_referrals.hash(receiver, child));
+    /// Asks for where the text of a visitor or child lies.
+    pub(in crate::engine) fn see_visitor(&self, visitor: &mut Ahead) {
+        if let Some(slot) = visitor.guess(self.texts.index()) {
+            self.texts.prefetch(TextId(slot));
         }
-        seen ^ text ^ node
     }
 
-    /// Reads what was said before.
-    pub(in crate::engine) fn see_pair(&self, ahead: &mut HeardAhead) -> u8 {
-        if ahead.child.is_some() {
-            return ahead.pair.guess(self.child_shares.index()).map_or(0, |slot| self.child_shares.glance(slot));
+    /// Asks for the part of a customer that only sharers have.
+    pub(in crate::engine) fn see_sharer(&self, customer: &Customer) {
+        if customer.sharer != Customer::NO_SHARER {
+            let sharer = &self.sharers[customer.sharer];
+            prefetch(&sharer.brought);
+            prefetch(&sharer.below);
         }
-        if ahead.share.is_some() {
-            return ahead.pair.guess(self.inbound_visits.index()).map_or(0, |slot| self.inbound_visits.glance(slot));
-        }
-        ahead.pair.guess(self.inbound_referrals.index()).map_or(0, |slot| self.inbound_referrals.glance(slot))
     }
 
-    /// Reads where its texts lie, and what the index of links has.
-    pub(in crate::engine) fn see_texts(&self, ahead: &mut LinkAhead) -> u8 {
-        let Some(brand) = ahead.brand else { return 0 };
+    /// Asks for a visitor's text, the share's node, and what the indices have of what was said before.
+    pub(in crate::engine) fn begin_pair(&self, ahead: &mut HeardAhead) {
+        let (share, visitor) = (ahead.share.link.slot(), ahead.visitor.slot());
+        if let Some(visitor) = visitor {
+            self.texts.prefetch_beyond(TextId(visitor));
+        }
+        if let Some(node) = share.and_then(|link| self.links.node(Link(link))) {
+            prefetch(&self.shares[node].brought);
+            prefetch(&self.shares[node].link);
+        }
+        ahead.pair = match (ahead.receiver(), share, visitor, ahead.child.link.slot()) {
+            (Some(visitor), Some(link), None, _) if ahead.is_own_visit => {
+                Ahead::begin(self.outbound_visits.index(), self.outbound_visits.hash(visitor, link))
+            }
+            (_, Some(link), Some(visitor), _) => Ahead::begin(self.inbound_visits.index(), self.inbound_visits.hash(link, visitor)),
+            (_, Some(link), None, Some(child)) => Ahead::begin(self.child_shares.index(), self.child_shares.hash(link, child)),
+            (Some(receiver), None, Some(child), _) => {
+                Ahead::begin(self.inbound_referrals.index(), self.inbound_referrals.hash(receiver, child))
+            }
+            _ => Ahead::default(),
+        };
+    }
+
+    /// Asks for what was said before.
+    pub(in crate::engine) fn see_pair(&self, ahead: &mut HeardAhead) {
+        let pair = &mut ahead.pair;
+        if ahead.is_own_visit {
+            see(pair, &self.outbound_visits);
+        } else if ahead.child.is_some() {
+            see(pair, &self.child_shares);
+        } else if ahead.share.is_some() {
+            see(pair, &self.inbound_visits);
+        } else {
+            see(pair, &self.inbound_referrals);
+        }
+    }
+
+    /// Asks for where its texts lie, and for what the index of links has.
+    pub(in crate::engine) fn see_texts(&self, ahead: &mut LinkAhead) {
+        let Some(brand) = ahead.brand else { return };
         let texts = (ahead.share.guess(self.texts.index()), ahead.sharer.guess(self.texts.index()));
-        let (Some(share), Some(sharer)) = (texts.0.map(TextId), texts.1.map(TextId)) else { return 0 };
-        let seen;
-        (ahead.link, seen) = Ahead::begin(self.links.index(), self.links.hash(LinkKey { brand, share, sharer }));
-        seen ^ self.texts.glance(share) ^ self.texts.glance(sharer)
+        let (Some(share), Some(sharer)) = (texts.0.map(TextId), texts.1.map(TextId)) else { return };
+        ahead.link = Ahead::begin(self.links.index(), self.links.hash(LinkKey { brand, share, sharer }));
+        self.texts.prefetch(share);
+        self.texts.prefetch(sharer);
     }
 
-    /// Reads its texts and its entry.
-    pub(in crate::engine) fn see_link(&self, ahead: &mut LinkAhead) -> u8 {
-        let link = ahead.link.guess(self.links.index()).map_or(0, |link| self.links.glance(link));
-        let text = |of: &Ahead| of.slot().map_or(0, |slot| self.texts.glance_beyond(TextId(slot)));
-        link ^ text(&ahead.share) ^ text(&ahead.sharer)
-    }
-
-    /// Reads what the indices have of what a customer did through it.
-    pub(in crate::engine) fn begin_visit(&self, ahead: &mut LinkAhead, visitor: Option<Slot>) -> u8 {
-        let (Some(visitor), Some(sharer)) = (visitor, ahead.sharer.slot()) else { return 0 };
-        let mut seen;
-        (ahead.referral, seen) = Ahead::begin(self.outbound_referrals.index(), self.outbound_referrals.hash(visitor, sharer));
-        if let Some(link) = ahead.link.slot() {
-            let visit;
-            (ahead.visit, visit) = Ahead::begin(self.outbound_visits.index(), self.outbound_visits.hash(visitor, link));
-            seen ^= visit;
+    /// Asks for its texts and its entry.
+    pub(in crate::engine) fn see_link(&self, ahead: &mut LinkAhead) {
+        if let Some(link) = ahead.link.guess(self.links.index()) {
+            self.links.prefetch(link);
         }
-        seen
+        for text in [ahead.share.slot(), ahead.sharer.slot()].into_iter().flatten() {
+            self.texts.prefetch_beyond(TextId(text));
+        }
     }
 
-    /// Reads what a customer did through it.
-    pub(in crate::engine) fn see_visit(&self, ahead: &mut LinkAhead) -> u8 {
-        let visit = ahead.visit.guess(self.outbound_visits.index()).map_or(0, |slot| self.outbound_visits.glance(slot));
-        visit ^ ahead.referral.guess(self.outbound_referrals.index()).map_or(0, |slot| self.outbound_referrals.glance(slot))
+    /// Asks for what the indices have of what a customer did through it.
+    pub(in crate::engine) fn begin_visit(&self, ahead: &mut LinkAhead, visitor: Option<Slot>) {
+        let (Some(visitor), Some(sharer)) = (visitor, ahead.sharer.slot()) else { return };
+        ahead.referral = Ahead::begin(self.outbound_referrals.index(), self.outbound_referrals.hash(visitor, sharer));
+        if let Some(link) = ahead.link.slot() {
+            ahead.visit = Ahead::begin(self.outbound_visits.index(), self.outbound_visits.hash(visitor, link));
+        }
+    }
+
+    /// Asks for what a customer did through it.
+    pub(in crate::engine) fn see_visit(&self, ahead: &mut LinkAhead) {
+        see(&mut ahead.visit, &self.outbound_visits);
+        see(&mut ahead.referral, &self.outbound_referrals);
+    }
+}
+
+fn see<T: Held + Default>(ahead: &mut Ahead, pairs: &Pairs<T>) {
+    if let Some(slot) = ahead.guess(pairs.index()) {
+        pairs.prefetch(slot);
     }
 }

@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 
 use super::texts::{TextId, Texts};
 use crate::engine::brands::BrandId;
+use crate::engine::prefetch::prefetch;
 use crate::engine::slab::{Density, Moved, Slab, Slot, SlotIndex};
 
 /// Number of a link.
@@ -66,9 +67,9 @@ impl Links {
         &self.index
     }
 
-    /// Some byte of its entry.
-    pub(super) fn glance(&self, link: Slot) -> u8 {
-        self.entries[link].node as u8
+    /// Asks for the memory of its entry (`engine/foresee.rs`).
+    pub(super) fn prefetch(&self, link: Slot) {
+        prefetch(&self.entries[link]);
     }
 
     pub(super) fn key(&self, link: Link) -> LinkKey {

@@ -38,6 +38,7 @@ pub(super) use self::foresee::LinkAhead;
 pub(super) use self::links::Link;
 pub use self::received::{Contribution, ContributionError};
 pub(in crate::engine) use self::received::{Parties, Receiver};
+pub(in crate::engine) use self::store::parties_of_row;
 
 /// Measures of a customer's subtree: customers, orders, paid, refunded.
 pub(super) const SUBTREE: usize = 4;
@@ -75,19 +76,11 @@ impl Held for OutboundVisit {
     fn heap_bytes(&self) -> usize {
         self.sums.heap_bytes()
     }
-
-    fn glance(&self) -> u8 {
-        self.first_ms as u8
-    }
 }
 
 impl Held for OutboundReferral {
     fn heap_bytes(&self) -> usize {
         0
-    }
-
-    fn glance(&self) -> u8 {
-        self.first_ms as u8
     }
 }
 
@@ -95,19 +88,11 @@ impl Held for InboundVisit {
     fn heap_bytes(&self) -> usize {
         self.sums.heap_bytes()
     }
-
-    fn glance(&self) -> u8 {
-        self.version as u8
-    }
 }
 
 impl Held for InboundReferral {
     fn heap_bytes(&self) -> usize {
         self.said.heap_bytes()
-    }
-
-    fn glance(&self) -> u8 {
-        self.version as u8
     }
 }
 

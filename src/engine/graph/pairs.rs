@@ -6,13 +6,12 @@
 use std::hash::BuildHasher;
 use std::num::NonZeroU64;
 
+use crate::engine::prefetch::prefetch;
 use crate::engine::slab::{Density, Moved, Slab, Slot, SlotIndex};
 
 /// Something with memory outside of itself.
 pub(super) trait Held {
     fn heap_bytes(&self) -> usize;
-    /// Some byte of it.
-    fn glance(&self) -> u8;
 }
 
 #[derive(Debug)]
@@ -75,10 +74,12 @@ impl<T: Default + Held> Pairs<T> {
         &self.index
     }
 
-    /// Some byte of both ends of a pair: it may lie in two lines of memory.
-    pub(super) fn glance(&self, slot: Slot) -> u8 {
+    /// Asks for the memory of both ends of a pair: it may lie in two lines.
+    pub(super) fn prefetch(&self, slot: Slot) {
         let pair = &self.slab[slot];
-        pair.flags ^ pair.value.glance()
+        prefetch(&pair.left);
+        prefetch(&pair.flags);
+        prefetch(&pair.value);
     }
 
     pub(super) fn find_or_insert(&mut self, left: Slot, right: Slot) -> Slot {

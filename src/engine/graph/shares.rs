@@ -67,10 +67,6 @@ impl Held for ChildShare {
     fn heap_bytes(&self) -> usize {
         self.said.heap_bytes() + self.event.as_ref().map_or(0, |(_, id)| id.len())
     }
-
-    fn glance(&self) -> u8 {
-        self.version as u8
-    }
 }
 
 impl Graph {
@@ -217,7 +213,11 @@ impl Graph {
         let Graph { shares, child_shares, levels, known_shares, share_bytes, .. } = self;
         let share = &mut shares[node];
         let bytes_before = share.heap_bytes();
-        let younger = share.pending.split_off(&(own.time_ms, own.event_id.clone(), Slot::MAX));
+        let younger = match share.pending.is_empty() {
+            // Nearly always: no memory is taken for a bound then.
+            true => BTreeSet::new(),
+            false => share.pending.split_off(&(own.time_ms, own.event_id.clone(), Slot::MAX)),
+        };
         *known_shares += usize::from(share.own.is_none());
         share.own = Some(Box::new(own));
         *share_bytes = *share_bytes + share.heap_bytes() - bytes_before;

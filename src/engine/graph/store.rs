@@ -3,6 +3,7 @@
 use prost::Message;
 
 use super::layers::Said;
+use super::received::Parties;
 use super::shares::{ChildShare, OwnShare};
 use super::texts::TextId;
 use super::{CASCADE, Graph, Link, SUBTREE};
@@ -11,6 +12,7 @@ use crate::engine::brands::{BrandId, Brands};
 use crate::engine::customers::Customers;
 use crate::engine::cut::{Cutter, RestoreError, RowBytes, Stored};
 use crate::engine::kind::{KeyReader, StateKind};
+use crate::engine::payload;
 use crate::engine::slab::Slot;
 use crate::engine::wire::Writer;
 use crate::engine::{Engine, FORESEEN};
@@ -26,6 +28,38 @@ fn key_texts<const N: usize>(key: &[u8]) -> Option<[&str; N]> {
     }
     reader.end()?;
     Some(texts)
+}
+
+/// Brand, and whom and what a row is about; `None`: it is about none of these, or cannot be read.
+pub(in crate::engine) fn parties_of_row<'a>(kind: StateKind, key: &'a [u8], payload: &'a [u8]) -> Option<(&'a str, Parties<'a>)> {
+    let of = |receiver, share| Parties { receiver, share, visitor: None, child: None };
+    Some(match kind {
+        StateKind::Customer => {
+            let [brand, id] = key_texts(key)?;
+            (brand, of(id, payload::via_of(payload)))
+        }
+        StateKind::OutboundVisit => {
+            let [brand, visitor, share, sharer] = key_texts(key)?;
+            (brand, of(visitor, Some((share, sharer))))
+        }
+        StateKind::InboundVisit => {
+            let [brand, share, sharer, visitor] = key_texts(key)?;
+            (brand, Parties { visitor: Some(visitor), ..of(sharer, Some((share, sharer))) })
+        }
+        StateKind::InboundReferral => {
+            let [brand, sharer, child] = key_texts(key)?;
+            (brand, Parties { visitor: Some(child), ..of(sharer, None) })
+        }
+        StateKind::Share => {
+            let [brand, sharer, share] = key_texts(key)?;
+            (brand, of(sharer, Some((share, sharer))))
+        }
+        StateKind::ChildShare => {
+            let [brand, parent_share, parent_sharer, share, sharer] = key_texts(key)?;
+            (brand, Parties { child: Some((share, sharer)), ..of(parent_sharer, Some((parent_share, parent_sharer))) })
+        }
+        StateKind::MoreIds | StateKind::MinuteCell | StateKind::DayCell | StateKind::ActiveDay => return None,
+    })
 }
 
 /// Writes a key of texts, brand first.
@@ -68,6 +102,40 @@ fn decode<M: Message + Default>(stored: Stored<'_>) -> Result<M, RestoreError> {
     M::decode(stored.payload).map_err(|source| stored.bad_payload(source))
 }
 
+/// A `ShareState`, borrowed: shares come by the million when a state is taken back.
+#[derive(Default)]
+struct ShareState<'a> {
+    time_ms: i64,
+    event_id: &'a str,
+    parent: Option<(&'a str, &'a str)>,
+    campaign: &'a str,
+    sku: &'a str,
+    channel: &'a str,
+    region: u32,
+    rewarded: bool,
+}
+
+impl<'a> ShareState<'a> {
+    fn read(payload: &'a [u8]) -> Option<Self> {
+        let mut wire = Reader::new(payload);
+        let mut state = ShareState::default();
+        while let Some(field) = wire.field().ok()? {
+            match field.number {
+                1 => state.time_ms = wire.integer(field).ok()? as i64,
+                2 => state.event_id = wire.str(field).ok()?,
+                3 => state.parent = Some(payload::read_via(wire.message(field).ok()?).ok()?),
+                4 => state.campaign = wire.str(field).ok()?,
+                5 => state.sku = wire.str(field).ok()?,
+                6 => state.channel = wire.str(field).ok()?,
+                7 => state.region = wire.integer(field).ok()? as u32,
+                8 => state.rewarded = wire.integer(field).ok()? != 0,
+                _ => wire.skip(field).ok()?,
+            }
+        }
+        Some(state)
+    }
+}
+
 /// What both kinds of visit have in common.
 fn write_visit(state: &mut Writer<'_>, sums: &Sums) {
     for (field, measure) in (2..).zip([Measure::Visits, Measure::Orders, Measure::Paid, Measure::Refunded, Measure::Shares]) {
@@ -101,8 +169,8 @@ impl Engine {
         let Engine { brands, graph, live, .. } = self;
         for slots in graph.inbound_visits.take_to_be_cut().chunks(FORESEEN) {
             let pairs = slots.iter().map(|slot| graph.inbound_visits.get(*slot));
-            graph.glance_at_names(pairs.clone().map(|pair| Link(pair.left)));
-            graph.glance_at_texts(pairs.map(|pair| TextId(pair.right)));
+            graph.prefetch_names(pairs.clone().map(|pair| Link(pair.left)));
+            graph.prefetch_texts(pairs.map(|pair| TextId(pair.right)));
             for slot in slots {
                 graph.write_inbound_visit(*slot, brands, &mut out.bytes);
                 graph.inbound_visits.change(*slot, |pair| out.row(StateKind::InboundVisit, true, &mut pair.stored, live));
@@ -114,8 +182,8 @@ impl Engine {
         let Engine { brands, customers, graph, live, .. } = self;
         for slots in graph.inbound_referrals.take_to_be_cut().chunks(FORESEEN) {
             let pairs = slots.iter().map(|slot| graph.inbound_referrals.get(*slot));
-            customers.glance_at(pairs.clone().map(|pair| pair.left));
-            graph.glance_at_texts(pairs.map(|pair| TextId(pair.right)));
+            customers.prefetch(pairs.clone().map(|pair| pair.left));
+            graph.prefetch_texts(pairs.map(|pair| TextId(pair.right)));
             for slot in slots {
                 graph.write_inbound_referral(*slot, customers, brands, &mut out.bytes);
                 graph.inbound_referrals.change(*slot, |pair| out.row(StateKind::InboundReferral, true, &mut pair.stored, live));
@@ -140,7 +208,7 @@ impl Engine {
         }
     }
 
-    pub(in crate::engine) fn restore_outbound_visit(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
+    pub(in crate::engine) fn restore_outbound_visit(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let [brand, visitor, share, sharer] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
         let state: pb::OutboundVisitState = decode(stored)?;
         let brand = self.brands.intern(brand);
@@ -148,7 +216,7 @@ impl Engine {
         let link = self.graph.link(brand, share, sharer);
         let pair = self.graph.outbound_visits.find_or_insert(customer, link.0);
         if self.graph.outbound_visits.get(pair).stored.is_some() {
-            return Err(stored.twice());
+            return Ok(false);
         }
         let mut sums = Sums::default();
         for (measure, amount) in [
@@ -167,10 +235,10 @@ impl Engine {
             live.replace(&mut changed.stored, Some(stored.hash()));
         });
         self.graph.note_first_through(customer, link, state.first_time_ms);
-        Ok(())
+        Ok(true)
     }
 
-    pub(in crate::engine) fn restore_inbound_visit(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
+    pub(in crate::engine) fn restore_inbound_visit(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let [brand, share, sharer, visitor] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
         let state: pb::InboundVisitState = decode(stored)?;
         let brand = self.brands.intern(brand);
@@ -180,7 +248,7 @@ impl Engine {
         let visitor = self.graph.texts.intern(visitor);
         let pair = self.graph.inbound_visits.find_or_insert(link.0, visitor.0);
         if self.graph.inbound_visits.get(pair).stored.is_some() {
-            return Err(stored.twice());
+            return Ok(false);
         }
         let mut sums = Sums::default();
         for (measure, amount) in [
@@ -204,10 +272,10 @@ impl Engine {
         let brought = &mut self.sharer_mut(customer).brought;
         brought.visitors += 1;
         brought.replace(&Sums::default(), &sums);
-        Ok(())
+        Ok(true)
     }
 
-    pub(in crate::engine) fn restore_inbound_referral(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
+    pub(in crate::engine) fn restore_inbound_referral(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let [brand, sharer, child] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
         let levels = self.graph.levels;
         let (version, said) = read_inbound_referral(stored.payload, levels).ok_or_else(|| stored.bad_value("a subtree of no customer"))?;
@@ -216,7 +284,7 @@ impl Engine {
         let child = self.graph.texts.intern(child);
         let pair = self.graph.inbound_referrals.find_or_insert(customer, child.0);
         if self.graph.inbound_referrals.get(pair).stored.is_some() {
-            return Err(stored.twice());
+            return Ok(false);
         }
         let change = self.sharer_mut(customer).below.restore(&said, levels);
         self.graph.note_change(change);
@@ -226,7 +294,7 @@ impl Engine {
             changed.value.said = said;
             live.replace(&mut changed.stored, Some(stored.hash()));
         });
-        Ok(())
+        Ok(true)
     }
 
     /// Shares leave memory with whoever made them, so that their maker has to be in it, if only by name: a customer's own row comes long before those
@@ -235,9 +303,9 @@ impl Engine {
         self.customers.find_or_insert(brand, sharer)
     }
 
-    pub(in crate::engine) fn restore_share(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
+    pub(in crate::engine) fn restore_share(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let [brand, sharer, share] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
-        let state: pb::ShareState = decode(stored)?;
+        let state = ShareState::read(stored.payload).ok_or_else(|| stored.bad_value("a payload that is no share's"))?;
         if state.time_ms <= 0 {
             return Err(stored.bad_value("a share event without a time"));
         }
@@ -246,16 +314,16 @@ impl Engine {
         let link = self.graph.link(brand, share, sharer);
         let node = self.graph.share_of(link);
         if self.graph.shares[node].stored.is_some() {
-            return Err(stored.twice());
+            return Ok(false);
         }
-        let own = self.graph.share_restored(brand, state);
+        let own = self.graph.share_restored(brand, &state);
         let change = self.graph.set_own_share(node, own, false);
         self.graph.note_change(change);
         self.live.replace(&mut self.graph.shares[node].stored, Some(stored.hash()));
-        Ok(())
+        Ok(true)
     }
 
-    pub(in crate::engine) fn restore_child_share(&mut self, stored: Stored<'_>) -> Result<(), RestoreError> {
+    pub(in crate::engine) fn restore_child_share(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let [brand, parent_share, parent_sharer, share, sharer] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
         let value = read_child_share(stored.payload, self.graph.levels).ok_or_else(|| stored.bad_value("a cascade of no share"))?;
         let brand = self.brands.intern(brand);
@@ -265,12 +333,12 @@ impl Engine {
         let node = self.graph.share_of(parent);
         let pair = self.graph.child_shares.find_or_insert(parent.0, child.0);
         if self.graph.child_shares.get(pair).stored.is_some() {
-            return Err(stored.twice());
+            return Ok(false);
         }
         self.graph.restore_child(node, pair, value);
         let live = &mut self.live;
         self.graph.child_shares.change(pair, |changed| live.replace(&mut changed.stored, Some(stored.hash())));
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -345,14 +413,14 @@ impl Graph {
         true
     }
 
-    fn share_restored(&mut self, brand: BrandId, state: pb::ShareState) -> OwnShare {
+    fn share_restored(&mut self, brand: BrandId, state: &ShareState<'_>) -> OwnShare {
         OwnShare {
             time_ms: state.time_ms,
             event_id: state.event_id.into(),
-            parent: state.parent.map_or(Link::NONE, |via| self.link(brand, &via.share_id, &via.sharer_id)),
-            campaign: self.texts.intern(&state.campaign),
-            sku: self.texts.intern(&state.sku),
-            channel: self.texts.intern(&state.channel),
+            parent: state.parent.map_or(Link::NONE, |(share, sharer)| self.link(brand, share, sharer)),
+            campaign: self.texts.intern(state.campaign),
+            sku: self.texts.intern(state.sku),
+            channel: self.texts.intern(state.channel),
             region: state.region,
             rewarded: state.rewarded,
         }

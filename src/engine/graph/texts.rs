@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 
+use crate::engine::prefetch::{prefetch, prefetch_all};
 use crate::engine::slab::{Density, Moved, Slab, Slot, SlotIndex};
 
 /// Number of a text.
@@ -50,14 +51,14 @@ impl Texts {
         &self.index
     }
 
-    /// Reads where a text lies.
-    pub(super) fn glance(&self, id: TextId) -> u8 {
-        self.entries[id.0].len() as u8
+    /// Asks for the memory of where a text lies (`engine/foresee.rs`).
+    pub(super) fn prefetch(&self, id: TextId) {
+        prefetch(&self.entries[id.0]);
     }
 
-    /// Some byte of a text.
-    pub(super) fn glance_beyond(&self, id: TextId) -> u8 {
-        self.entries[id.0].as_bytes().first().copied().unwrap_or_default()
+    /// The same of the text, once it is known where it lies.
+    pub(super) fn prefetch_beyond(&self, id: TextId) {
+        prefetch_all(self.entries[id.0].as_bytes());
     }
 
     /// By slot, whether a place is free: to be completed with what is held, for [`Texts::keep_only`].
