@@ -49,7 +49,7 @@ fn nothing_is_told_of_a_pipeline_that_runs_dies_and_starts_again() -> Result<()>
     world.migrate(3)?;
     let mut pipeline = world.start()?;
     let load = Load::start(&world, options(30_000, 3), 2_500)?;
-    wait_until("a checkpoint with events", DEADLINE, || Ok(world.number("SELECT count() FROM task_state WHERE kind = 1")? > 0))?;
+    wait_until("a checkpoint with events", DEADLINE, || Ok(world.number("SELECT count() FROM task_state WHERE kind IN (1, 21)")? > 0))?;
     let (mut audits, mut counted) = (0, 0);
     while !load.is_over() || audits == 0 {
         let report = by_log(&world, &[], 0)?;

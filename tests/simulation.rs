@@ -9,8 +9,8 @@ mod sim;
 use onecode::task::{KIND_MARK, KIND_POSITIONS};
 use onecode::worker::{Boundary, Switches};
 use sim::{
-    Failure, Run, Sabotage, after_coming_to_share, at_rest, is_right, run_seed, run_seeds, stopped, with_a_new_topic,
-    with_late_checkpoints, with_late_copies,
+    Failure, Run, Sabotage, after_coming_to_share, at_rest, is_right, row_that_counts, run_seed, run_seeds, stopped, stopped_with,
+    with_a_new_topic, with_late_checkpoints, with_late_copies,
 };
 
 /// Seeds of every test run.
@@ -100,16 +100,15 @@ fn refusal(run: &mut Run) -> String {
 
 #[test]
 fn damaged_state_is_refused_by_name_whatever_is_damaged() {
-    // Of minute cells and of day cells.
-    let packs = [11, 12];
+    // Of minute cells, of day cells, and of the first rows of customers, visits, referrals and shares.
+    let packs = [11, 12, 21, 26, 27, 28, 29];
     for kind in [KIND_POSITIONS, 1, 5].into_iter().chain(packs) {
         for is_removed in [false, true] {
-            let mut run = stopped(7);
+            let mut run = stopped_with(kind);
             let generations = run.world.store.state.values_mut().filter(|rows| rows.keys().any(|(kind, _)| *kind == KIND_MARK));
             let mut damaged = 0;
             for rows in generations {
-                // Of packs the last: what an older one says may be outdated.
-                let Some(key) = rows.keys().rfind(|(of_kind, _)| *of_kind == kind).cloned() else { continue };
+                let Some(key) = row_that_counts(rows, kind) else { continue };
                 damaged += 1;
                 if is_removed {
                     rows.remove(&key);

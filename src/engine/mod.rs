@@ -12,6 +12,7 @@ mod cold;
 mod customer;
 mod customers;
 mod cut;
+mod first_pack;
 mod foresee;
 mod graph;
 mod history;
@@ -40,9 +41,10 @@ use symbols::Symbols;
 
 pub use cold::{ColdCounts, ColdError, ColdGroup, Evicted};
 pub use cut::RestoreError;
+pub use first_pack::{OwnRows, OwnRowsFilter, first_pack_key, first_pack_kind, first_packed_kind, first_rows, is_pack};
 pub use graph::{Contribution, ContributionError};
 pub use kind::{Live, RowChange, StateKind, StateRow, StateRows, row_hash};
-pub use pack::{CellName, LatestCells, PACKED_ROW_KINDS, PackKey, PackPlace, PackedCell, PackedCells, is_packed, packed_kind, push_cell};
+pub use pack::{CellName, LatestCells, PACKED_ROW_KINDS, PackKey, PackPlace, PackedRow, PackedRows, is_packed, packed_kind, push_packed};
 pub use rehome::{Holder, StoredCell, Unplaceable, holder};
 
 pub use crate::rows::ServingRows;

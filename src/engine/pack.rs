@@ -101,67 +101,72 @@ fn day_of_bucket(kind: StateKind, bucket: u32) -> u32 {
     if kind == StateKind::MinuteCell { bucket / MINUTES_A_DAY } else { bucket }
 }
 
-/// A cell in a pack: the key and the payload of its state row.
+/// A row in a pack, of a cell as a rule: the key and the payload of its state row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PackedCell<'a> {
+pub struct PackedRow<'a> {
     /// As in a row of its own.
     pub key: &'a [u8],
-    /// `SumsState`; empty if deleted.
+    /// Empty if deleted.
     pub payload: &'a [u8],
-    /// The cell is to go.
+    /// The row is to go.
     pub is_deleted: bool,
 }
 
-/// Adds a cell to a pack.
-pub fn push_cell(pack: &mut Vec<u8>, cell: &PackedCell<'_>) {
+/// Adds a row to a pack.
+pub fn push_packed(pack: &mut Vec<u8>, row: &PackedRow<'_>) {
     Writer(pack).message(1, |entry| {
-        entry.bytes(1, cell.key).bytes(2, cell.payload).number(3, cell.is_deleted);
+        entry.bytes(1, row.key).bytes(2, row.payload).number(3, row.is_deleted);
     });
 }
 
-/// Reads the cells of a pack one after the other.
+/// Reads the rows of a pack one after the other.
 #[derive(Debug)]
-pub struct PackedCells<'a> {
+pub struct PackedRows<'a> {
     pack: Reader<'a>,
     row: (StateKind, &'a [u8]),
 }
 
-impl<'a> PackedCells<'a> {
-    /// Of a row that is a pack.
+impl<'a> PackedRows<'a> {
+    /// Of a pack of rows of this kind; the key of its own row is for errors.
+    pub(super) fn of_kind(kind: StateKind, row_key: &'a [u8], payload: &'a [u8]) -> Self {
+        PackedRows { pack: Reader::new(payload), row: (kind, row_key) }
+    }
+
+    /// Of a row that is a pack of cells.
     ///
     /// # Errors
     /// When its key is no pack's.
     pub fn of_row(row_kind: u8, row_key: &'a [u8], payload: &'a [u8]) -> Result<(PackKey, Self), RestoreError> {
         let kind = packed_kind(row_kind).ok_or(RestoreError::Kind(row_kind))?;
         let at = PackKey::read(row_kind, row_key).ok_or_else(|| unreadable(kind, row_key))?;
-        Ok((at, PackedCells { pack: Reader::new(payload), row: (kind, row_key) }))
+        Ok((at, PackedRows::of_kind(kind, row_key, payload)))
     }
 
-    /// The next cell; `None` at the end.
+    /// The next row; `None` at the end.
     ///
     /// # Errors
     /// When the payload is no pack.
-    pub fn read(&mut self) -> Result<Option<PackedCell<'a>>, RestoreError> {
-        self.next_cell().map_err(|_| unreadable(self.row.0, self.row.1))
+    pub fn read(&mut self) -> Result<Option<PackedRow<'a>>, RestoreError> {
+        self.next_row().map_err(|_| unreadable(self.row.0, self.row.1))
     }
 
-    fn next_cell(&mut self) -> Result<Option<PackedCell<'a>>, ProtobufError> {
+    fn next_row(&mut self) -> Result<Option<PackedRow<'a>>, ProtobufError> {
         while let Some(field) = self.pack.field()? {
             if field.number != 1 {
                 self.pack.skip(field)?;
                 continue;
             }
             let mut entry = self.pack.message(field)?;
-            let mut cell = PackedCell::default();
+            let mut row = PackedRow::default();
             while let Some(field) = entry.field()? {
                 match field.number {
-                    1 => cell.key = entry.message(field)?.rest(),
-                    2 => cell.payload = entry.message(field)?.rest(),
-                    3 => cell.is_deleted = entry.integer(field)? != 0,
+                    1 => row.key = entry.message(field)?.rest(),
+                    2 => row.payload = entry.message(field)?.rest(),
+                    3 => row.is_deleted = entry.integer(field)? != 0,
                     _ => entry.skip(field)?,
                 }
             }
-            return Ok(Some(cell));
+            return Ok(Some(row));
         }
         Ok(None)
     }
@@ -191,7 +196,7 @@ impl LatestCells {
             }
             return Ok(is_packed(kind));
         }
-        let (at, mut cells) = PackedCells::of_row(kind, key, payload)?;
+        let (at, mut cells) = PackedRows::of_row(kind, key, payload)?;
         while let Some(cell) = cells.read()? {
             let name = (at.place.kind as u8, cell.key.to_vec());
             if cell.is_deleted {
@@ -214,16 +219,16 @@ impl Engine {
     ///
     /// # Errors
     /// On an error the engine is of no further use.
-    pub fn restore_packed(&mut self, kind: StateKind, cell: &PackedCell<'_>) -> Result<Option<RowChange>, RestoreError> {
+    pub fn restore_packed(&mut self, kind: StateKind, cell: &PackedRow<'_>) -> Result<Option<RowChange>, RestoreError> {
         self.restore_latest_cell(kind, cell.key, (!cell.is_deleted).then_some(cell.payload))
     }
 
     /// Visits the cells of some days that are in memory, right after a cut: key and payload of their rows.
-    pub fn visit_cells(&self, kind: StateKind, is_wanted: impl Fn(u32) -> bool, mut visit: impl FnMut(PackPlace, &PackedCell<'_>)) {
+    pub fn visit_cells(&self, kind: StateKind, is_wanted: impl Fn(u32) -> bool, mut visit: impl FnMut(PackPlace, &PackedRow<'_>)) {
         let is_bucket_wanted = |bucket| is_wanted(day_of_bucket(kind, bucket));
         self.visit_cell_rows(kind, is_bucket_wanted, |key, payload| {
             if let Some(place) = PackPlace::of(kind as u8, key) {
-                visit(place, &PackedCell { key, payload, is_deleted: false });
+                visit(place, &PackedRow { key, payload, is_deleted: false });
             }
         });
     }
@@ -238,33 +243,33 @@ mod tests {
 
     #[test]
     fn a_pack_is_what_its_schema_says() {
-        let generated = pb::CellPack {
-            cells: vec![
-                pb::PackedCell { key: b"one".to_vec(), sums: vec![8, 1], is_deleted: false },
-                pb::PackedCell { key: vec![7; 300], sums: Vec::new(), is_deleted: true },
+        let generated = pb::RowPack {
+            rows: vec![
+                pb::PackedRow { key: b"one".to_vec(), payload: vec![8, 1], is_deleted: false },
+                pb::PackedRow { key: vec![7; 300], payload: Vec::new(), is_deleted: true },
             ],
         };
         let mut written = Vec::new();
-        for cell in &generated.cells {
-            push_cell(&mut written, &PackedCell { key: &cell.key, payload: &cell.sums, is_deleted: cell.is_deleted });
+        for row in &generated.rows {
+            push_packed(&mut written, &PackedRow { key: &row.key, payload: &row.payload, is_deleted: row.is_deleted });
         }
         assert_eq!(written, generated.encode_to_vec());
         let place = PackPlace { kind: StateKind::DayCell, day: 20_000, slice: 3 };
         let at = PackKey { place, sequence: 1 << 39, number: 2 };
         let key = at.row_key();
-        let (read, mut cells) = PackedCells::of_row(at.row_kind(), &key, &written).expect("a pack");
+        let (read, mut cells) = PackedRows::of_row(at.row_kind(), &key, &written).expect("a pack");
         assert_eq!(read, at);
-        for cell in &generated.cells {
-            let expected = PackedCell { key: &cell.key, payload: &cell.sums, is_deleted: cell.is_deleted };
+        for row in &generated.rows {
+            let expected = PackedRow { key: &row.key, payload: &row.payload, is_deleted: row.is_deleted };
             assert_eq!(cells.read(), Ok(Some(expected)));
         }
         assert_eq!(cells.read(), Ok(None));
         let cut_short = written.get(..written.len() - 1).expect("a prefix");
-        let (_, mut cells) = PackedCells::of_row(at.row_kind(), &key, cut_short).expect("a pack");
+        let (_, mut cells) = PackedRows::of_row(at.row_kind(), &key, cut_short).expect("a pack");
         assert!(cells.read().is_ok());
         assert!(cells.read().is_err());
-        assert!(PackedCells::of_row(at.row_kind(), b"short", &written).is_err());
-        assert!(PackedCells::of_row(1, &key, &written).is_err());
+        assert!(PackedRows::of_row(at.row_kind(), b"short", &written).is_err());
+        assert!(PackedRows::of_row(1, &key, &written).is_err());
     }
 
     #[test]
@@ -272,7 +277,7 @@ mod tests {
         let pack = |cells: &[(&[u8], &[u8], bool)]| {
             let mut bytes = Vec::new();
             for (key, payload, is_deleted) in cells {
-                push_cell(&mut bytes, &PackedCell { key, payload, is_deleted: *is_deleted });
+                push_packed(&mut bytes, &PackedRow { key, payload, is_deleted: *is_deleted });
             }
             bytes
         };

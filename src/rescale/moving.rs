@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::mover::{MoveError, Moved};
 use super::plan::{NewTask, Plan, Source};
-use crate::engine::{Holder, LatestCells, StateRow, StoredCell, Unplaceable, holder, is_packed, row_hash};
+use crate::engine::{Holder, LatestCells, OwnRows, StateRow, StoredCell, Unplaceable, first_rows, holder, is_packed, row_hash};
 use crate::model::{TaskName, Version, owner};
 use crate::rows::{RowBuffer, ServingRows, Table};
 use crate::task::{KIND_POSITIONS, Positions, StoredRows, mark_row, push_state_row};
@@ -99,12 +99,12 @@ impl<'a> Moving<'a> {
     pub fn take(&mut self, source: &Source, bytes: &[u8]) -> Result<Vec<Step>, MoveError> {
         let packed = verify(source, bytes)?;
         let mut steps = Vec::new();
-        let mut rows = StoredRows::new(bytes);
-        while let Some(row) = rows.read() {
-            if !is_packed(row.kind) {
-                steps.extend(self.take_row(source, (row.kind, row.key, row.payload))?);
+        each_row(source, bytes, |kind, key, payload| {
+            if !is_packed(kind) {
+                steps.extend(self.take_row(source, (kind, key, payload))?);
             }
-        }
+            Ok(())
+        })?;
         for ((kind, key), payload) in packed.iter() {
             steps.extend(self.take_row(source, (*kind, key, payload))?);
         }
@@ -188,20 +188,39 @@ fn verify(source: &Source, bytes: &[u8]) -> Result<LatestCells, MoveError> {
         found += 1;
         hash ^= row_hash(kind, key, payload).get();
     };
-    let mut rows = StoredRows::new(bytes);
-    while let Some(row) = rows.read() {
-        let unplaceable = |_| {
-            let row = Unplaceable { kind: row.kind, key: row.key.to_vec() };
-            MoveError::Unplaceable { task: source.task.clone(), source: row }
-        };
-        if !packed.take(row.kind, row.key, row.payload).map_err(unplaceable)? {
-            add(row.kind, row.key, row.payload);
+    let unread = each_row(source, bytes, |kind, key, payload| {
+        if !packed.take(kind, key, payload).map_err(|_| unplaceable(source, kind, key))? {
+            add(kind, key, payload);
         }
-    }
+        Ok(())
+    })?;
     packed.iter().for_each(|((kind, key), payload)| add(*kind, key, payload));
     let stored = source.positions.live_rows;
-    if (found, hash, rows.unread()) != (stored, source.positions.live_hash, 0) {
+    if (found, hash, unread) != (stored, source.positions.live_hash, 0) {
         return Err(MoveError::Integrity { task: source.task.clone(), generation: source.generation, found, stored });
     }
     Ok(packed)
+}
+
+/// Visits kind, key and payload of each row, those of first packs one by one. Returns the bytes behind the last whole row.
+fn each_row(source: &Source, bytes: &[u8], mut visit: impl FnMut(u8, &[u8], &[u8]) -> Result<(), MoveError>) -> Result<usize, MoveError> {
+    let mut rows = StoredRows::new(bytes);
+    let mut own = OwnRows::default();
+    while let Some(row) = rows.read() {
+        let Some((kind, mut packed)) = first_rows(row.kind, row.key, row.payload) else {
+            own.note(row.kind, row.key);
+            visit(row.kind, row.key, row.payload)?;
+            continue;
+        };
+        while let Some(first) = packed.read().map_err(|_| unplaceable(source, row.kind, row.key))? {
+            if !own.has(kind, first.key) {
+                visit(kind as u8, first.key, first.payload)?;
+            }
+        }
+    }
+    Ok(rows.unread())
+}
+
+fn unplaceable(source: &Source, kind: u8, key: &[u8]) -> MoveError {
+    MoveError::Unplaceable { task: source.task.clone(), source: Unplaceable { kind, key: key.to_vec() } }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::engine::{Engine, PackKey, PackPlace, PackedCell, RowChange, StateKind, StateRows, push_cell};
+use crate::engine::{Engine, PackKey, PackPlace, PackedRow, RowChange, StateKind, StateRows, push_packed};
 
 /// Cells that one cut writes besides those that changed, of several places: some ten megabytes.
 const MOST_ANEW: u64 = 200_000;
@@ -16,15 +16,17 @@ const MOST_ANEW: u64 = 200_000;
 /// When a pack is full, and a place's packs are too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackRule {
-    /// A pack is closed when it is as large as this, bytes.
+    /// A pack is closed when it is as large as this, bytes. ClickHouse sizes its blocks by the average row: much larger ones make them of a hundred megabytes.
     pub full_bytes: usize,
     /// So many outdated entries of a place are never too many: writing all its cells once more would cost more.
     pub least_outdated: u64,
+    /// Fewer first rows of keys stay rows (`first_rows.rs`): what a pack says of keys that change later stays in it for ever.
+    pub least_rows: usize,
 }
 
 impl Default for PackRule {
     fn default() -> Self {
-        PackRule { full_bytes: 64 << 10, least_outdated: 200 }
+        PackRule { full_bytes: 8 << 10, least_outdated: 200, least_rows: 8 }
     }
 }
 
@@ -111,7 +113,7 @@ impl CellLog {
             self.touched.push(place);
         }
         log.count(change);
-        add(&mut log.added, self.rule.full_bytes, &PackedCell { key, payload, is_deleted: change == RowChange::Gone });
+        add(&mut log.added, self.rule.full_bytes, &PackedRow { key, payload, is_deleted: change == RowChange::Gone });
         !(log.has_rows && change == RowChange::Gone)
     }
 
@@ -199,12 +201,12 @@ impl StateRows for InPacks<'_> {
 }
 
 /// Adds a cell to the last pack, or to a new one if that is full.
-fn add(packs: &mut Vec<Vec<u8>>, full_bytes: usize, cell: &PackedCell<'_>) {
+fn add(packs: &mut Vec<Vec<u8>>, full_bytes: usize, cell: &PackedRow<'_>) {
     match packs.last_mut().filter(|pack| pack.len() < full_bytes) {
-        Some(pack) => push_cell(pack, cell),
+        Some(pack) => push_packed(pack, cell),
         None => {
             let mut pack = Vec::new();
-            push_cell(&mut pack, cell);
+            push_packed(&mut pack, cell);
             packs.push(pack);
         }
     }
@@ -240,7 +242,7 @@ mod tests {
                 mechanisms: Mechanisms::default(),
                 levels: 2,
             };
-            let cells = CellLog::new(PackRule { full_bytes: 60, least_outdated: 2 });
+            let cells = CellLog::new(PackRule { full_bytes: 60, least_outdated: 2, ..PackRule::default() });
             World { engine: Engine::new(settings), cells, table: BTreeMap::new(), sequence: 0, scans: 0, away: BTreeMap::new() }
         }
 

@@ -1,5 +1,6 @@
 //! What a checkpoint writes.
 
+use super::first_rows::FirstRows;
 use super::positions::Positions;
 use super::run::Task;
 use crate::engine::{RowChange, StateRow, StateRows};
@@ -34,7 +35,10 @@ impl Task {
         self.cut_horizon_ms = self.engine.horizon_ms();
         let mut rows = RowBuffer::over(spare);
         let (task, generation, sequence) = (&self.identity.name, self.generation, self.sequence);
-        self.cells.cut(&mut self.engine, sequence, &mut TaskRows { rows: &mut rows, task, generation, sequence });
+        let mut table = TaskRows { rows: &mut rows, task, generation, sequence };
+        let mut first = FirstRows::new(&mut table, sequence, self.settings.packs);
+        self.cells.cut(&mut self.engine, sequence, &mut first);
+        first.finish();
         let positions = self.positions(now_ms).encode();
         TaskRows { rows: &mut rows, task: &self.identity.name, generation, sequence }.push(KIND_POSITIONS, &[], &positions, false);
         Cut { rows, offsets: self.logs.iter().map(|log| (log.tp.clone(), log.next)).collect() }

@@ -73,6 +73,11 @@ impl Cold {
         self.fetch(task, engine, |engine, missing| engine.missing_for_cell(kind, key, missing))
     }
 
+    /// Takes back what holds a key that may have a row of its own.
+    pub(super) fn fetch_for_row(&mut self, task: &TaskName, engine: &mut Engine, kind: StateKind, key: &[u8]) -> Result<(), TaskError> {
+        self.fetch(task, engine, |engine, missing| engine.missing_for_row(kind, key, missing))
+    }
+
     fn take_back(&mut self, task: &TaskName, engine: &mut Engine, group: ColdGroup) -> Result<(), TaskError> {
         let lost = |what: String| TaskError::Cold { task: task.clone(), what };
         let rows = self.store.take(group).map_err(|error| lost(error.to_string()))?;

@@ -11,6 +11,7 @@ mod contribution;
 mod dead_letter;
 mod error;
 mod exchange;
+mod first_rows;
 mod former;
 mod horizon;
 mod positions;

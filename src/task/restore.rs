@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::cell_log::CellLog;
 use super::checkpoint::{KIND_MARK, KIND_POSITIONS};
 use super::cold::{Cold, ColdStore};
 use super::error::TaskError;
 use super::positions::{Positions, PositionsError};
 use super::run::{LogRole, Task, TaskIdentity, TaskSettings};
-use crate::engine::{Engine, PackPlace, PackedCells, RestoreError, Settings as EngineSettings, packed_kind};
+use super::state_rows::StoredRow;
+use crate::engine::{
+    Engine, FORESEEN, OwnRowsFilter, PackPlace, PackedRow, PackedRows, RestoreError, Settings as EngineSettings, StateKind, first_rows,
+    packed_kind,
+};
 use crate::model::TopicPartition;
 
 /// Rebuilds a task from the rows of its generation, in pieces, so that the worker can keep polling in between.
@@ -20,6 +26,8 @@ pub struct Restore {
     engine: Engine,
     cold: Cold,
     cells: CellLog,
+    /// Keys of which a first pack may say what was before.
+    own_rows: OwnRowsFilter,
     positions: Option<Positions>,
     largest_sequence: u64,
 }
@@ -34,12 +42,27 @@ impl Restore {
         cold: Box<dyn ColdStore>,
     ) -> Self {
         let (engine, cold, cells) = (Engine::new(engine), Cold::new(cold), CellLog::new(settings.packs));
-        Restore { identity, generation, settings, engine, cold, cells, positions: None, largest_sequence: 0 }
+        Restore {
+            identity,
+            generation,
+            settings,
+            engine,
+            cold,
+            cells,
+            own_rows: OwnRowsFilter::default(),
+            positions: None,
+            largest_sequence: 0,
+        }
     }
 
     /// The state so far.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Memory that the reading takes besides the state, bytes.
+    pub fn own_bytes(&self) -> usize {
+        self.own_rows.allocated_bytes()
     }
 
     /// Frees about `bytes` of memory; returns how many groups left. What follows of a key that left is added to it.
@@ -48,6 +71,11 @@ impl Restore {
     /// [`TaskError::NoRoom`]: not all that should have left did, and the task goes on; [`TaskError::Cold`]: it cannot.
     pub fn evict(&mut self, bytes: usize) -> Result<usize, TaskError> {
         self.cold.evict(&self.identity.name, &mut self.engine, bytes)
+    }
+
+    /// Reads ahead in memory for rows that are taken next, of which [`FORESEEN`] at most are worth it.
+    pub fn foresee(&self, rows: &[StoredRow<'_>]) {
+        self.engine.foresee_rows(rows.iter().filter_map(|row| Some((StateKind::from_number(row.kind)?, row.key, row.payload))));
     }
 
     /// Takes one live row; rows come by kind and key. How many keys it told of.
@@ -60,11 +88,14 @@ impl Restore {
             KIND_MARK => {}
             KIND_POSITIONS => {
                 let positions = Positions::decode(payload).map_err(|source| self.positions_error(source))?;
+                self.own_rows = OwnRowsFilter::new(positions.live_rows);
                 self.positions = Some(positions);
             }
             _ if packed_kind(kind).is_some() => return self.pack(kind, key, payload),
+            _ if let Some((kind, rows)) = first_rows(kind, key, payload) => return self.first_pack(kind, rows),
             _ => {
                 self.engine.restore(kind, key, payload).map_err(|source| self.corrupt(source))?;
+                self.own_rows.note(kind, key);
                 if let Some(place) = PackPlace::of(kind, key) {
                     self.cells.found_row(place);
                 }
@@ -75,7 +106,7 @@ impl Restore {
 
     /// What is said of a cell that has left memory meanwhile is said of nothing else: it comes back first.
     fn pack(&mut self, kind: u8, key: &[u8], payload: &[u8]) -> Result<usize, TaskError> {
-        let (at, mut cells) = PackedCells::of_row(kind, key, payload).map_err(|source| self.corrupt(source))?;
+        let (at, mut cells) = PackedRows::of_row(kind, key, payload).map_err(|source| self.corrupt(source))?;
         self.cells.found_pack(at);
         let mut keys = 0;
         while let Some(cell) = cells.read().map_err(|source| self.corrupt(source))? {
@@ -85,6 +116,30 @@ impl Restore {
             keys += 1;
         }
         Ok(keys)
+    }
+
+    /// What is said of a key that has a row of its own is outdated. That row came before, and may have left memory again: then it comes back.
+    fn first_pack(&mut self, kind: StateKind, mut rows: PackedRows<'_>) -> Result<usize, TaskError> {
+        let mut keys = 0;
+        loop {
+            let mut next: SmallVec<[PackedRow<'_>; FORESEEN]> = SmallVec::new();
+            while next.len() < FORESEEN
+                && let Some(row) = rows.read().map_err(|source| self.corrupt(source))?
+            {
+                next.push(row);
+            }
+            if next.is_empty() {
+                return Ok(keys);
+            }
+            keys += next.len();
+            self.engine.foresee_rows(next.iter().map(|row| (kind, row.key, row.payload)));
+            for row in next {
+                if self.own_rows.may_have(kind, row.key) {
+                    self.cold.fetch_for_row(&self.identity.name, &mut self.engine, kind, row.key)?;
+                }
+                self.engine.restore_unless_known(kind, row.key, row.payload).map_err(|source| self.corrupt(source))?;
+            }
+        }
     }
 
     fn corrupt(&self, source: RestoreError) -> TaskError {

@@ -4,6 +4,7 @@
 
 use super::Worker;
 use super::io::Fatal;
+use super::reading::Reading;
 use crate::engine::Engine;
 use crate::task::TaskError;
 
@@ -39,7 +40,7 @@ impl Worker {
 
     /// The memory that state has taken, places that left free included, bytes.
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.engines().map(Engine::state_bytes).sum()
+        self.engines().map(Engine::state_bytes).sum::<usize>() + self.reading_bytes()
     }
 
     /// How much of that is places that left free, bytes.
@@ -49,7 +50,12 @@ impl Worker {
 
     /// The memory that state uses, bytes.
     fn used_bytes(&self) -> usize {
-        self.engines().map(Engine::used_bytes).sum()
+        self.engines().map(Engine::used_bytes).sum::<usize>() + self.reading_bytes()
+    }
+
+    /// Memory that restorations take besides their states, until they are over, bytes.
+    fn reading_bytes(&self) -> usize {
+        self.slots.iter().filter_map(|slot| slot.reading.as_ref()).map(Reading::own_bytes).sum()
     }
 
     /// How much memory is left. Adds up what every key of every task takes: to be asked once, not for each task.

@@ -4,12 +4,14 @@
 //! what was read is what the copy holds: until the claim was known, an owner before us may have written to the source between the two, and then both
 //! tallies differ and the copy is read instead. Never lets a task run: that is for the confirm.
 
+use smallvec::SmallVec;
+
 use super::io::{Io, RunId, StoreRequest, Tally};
 use super::slot::{Phase, Taken};
 use super::{Now, Worker};
-use crate::engine::Engine;
+use crate::engine::{Engine, FORESEEN, is_pack};
 use crate::model::{TaskName, TopicPartition};
-use crate::task::{LogRole, Positions, Restore, StoredRows, Task, TaskError};
+use crate::task::{LogRole, Positions, Restore, StoredRow, StoredRows, Task, TaskError};
 
 /// State keys put into memory between two polls of the consumer.
 const KEYS_PER_PIECE: usize = 20_000;
@@ -52,6 +54,11 @@ impl Reading {
         self.restore.as_ref().map(|restore| restore.engine())
     }
 
+    /// Memory that it takes besides the state, bytes.
+    pub fn own_bytes(&self) -> usize {
+        self.restore.as_ref().map_or(0, |restore| restore.own_bytes())
+    }
+
     /// Frees about so many bytes of memory; see [`Restore::evict`].
     pub fn evict(&mut self, bytes: usize) -> Option<Result<usize, TaskError>> {
         self.restore.as_mut().map(|restore| restore.evict(bytes))
@@ -69,12 +76,17 @@ impl Reading {
         while keys < KEYS_PER_PIECE {
             let Some(rest) = rows.get(*at..).filter(|rest| !rest.is_empty()) else { break };
             let mut reader = StoredRows::new(rest);
-            let row = reader.read();
+            let next = next_rows(&mut reader);
             *at = rows.len() - reader.unread();
-            let row = row.ok_or_else(|| format!("task {task}: clickhouse sent a state row that is cut short; start again"))?;
-            let taken = restore.row(row.kind, row.key, row.sequence, row.payload).map_err(|error| error.to_string())?;
-            self.tally.add(row.sequence);
-            keys += taken.max(1);
+            if next.is_empty() {
+                return Err(format!("task {task}: clickhouse sent a state row that is cut short; start again"));
+            }
+            restore.foresee(&next);
+            for row in next {
+                let taken = restore.row(row.kind, row.key, row.sequence, row.payload).map_err(|error| error.to_string())?;
+                self.tally.add(row.sequence);
+                keys += taken.max(1);
+            }
         }
         Ok(())
     }
@@ -173,6 +185,18 @@ impl Worker {
             }
         };
     }
+}
+
+/// Some rows, for which is read ahead in memory together: a pack is many by itself. None if the first is cut short.
+fn next_rows<'a>(rows: &mut StoredRows<'a>) -> SmallVec<[StoredRow<'a>; FORESEEN]> {
+    let mut next: SmallVec<[StoredRow<'a>; FORESEEN]> = SmallVec::new();
+    while next.len() < FORESEEN
+        && next.last().is_none_or(|last| !is_pack(last.kind))
+        && let Some(row) = rows.read()
+    {
+        next.push(row);
+    }
+    next
 }
 
 /// Kind and key of the last row.

@@ -27,6 +27,7 @@ pub use run::{Run, Stats};
 pub use store::Defects;
 
 use compare::compare;
+use onecode::engine::first_rows;
 use onecode::worker::Switches;
 
 /// What is broken on purpose.
@@ -80,6 +81,23 @@ pub fn stopped(seed: u64) -> Run {
     let mut run = at_rest(seed);
     (0..run.plan.workers).for_each(|slot| run.crash(slot));
     run
+}
+
+/// The name of a row of this kind of which the end is not outdated.
+pub fn row_that_counts(rows: &store::Generation, kind: u8) -> Option<(u8, Vec<u8>)> {
+    let counts = |key: &[u8], payload: &[u8]| {
+        let Some((packed, mut first)) = first_rows(kind, key, payload) else { return true };
+        let last = std::iter::from_fn(|| first.read().expect("a pack")).last().expect("a row");
+        !rows.contains_key(&(packed as u8, last.key.to_vec()))
+    };
+    // Of packs of cells the last: what an older one says may be outdated.
+    rows.iter().rfind(|((of_kind, key), row)| *of_kind == kind && counts(key, &row.payload)).map(|(name, _)| name.clone())
+}
+
+/// A stopped system whose state has such rows.
+pub fn stopped_with(kind: u8) -> Run {
+    let has_rows = |run: &Run| run.world.store.state.values().any(|rows| row_that_counts(rows, kind).is_some());
+    (7..100).map(stopped).find(has_rows).unwrap_or_else(|| panic!("no state has rows of kind {kind}"))
 }
 
 /// A small system that has read everything.

@@ -131,7 +131,11 @@ impl Plan {
             forget_slack_ms,
             progress_every_ms: forget_slack_ms / 16,
             // Small ones, so that days are written anew often.
-            packs: PackRule { full_bytes: random.pick(&[1, 100, 1_000]), least_outdated: random.pick(&[0, 2, 20]) },
+            packs: PackRule {
+                full_bytes: random.pick(&[1, 100, 1_000]),
+                least_outdated: random.pick(&[0, 2, 20]),
+                least_rows: random.pick(&[1, 2, 8]),
+            },
             fingerprint: Fingerprint::default(),
             cluster_id: "cluster".to_owned(),
             topic_ids: BTreeMap::new(),

@@ -10,7 +10,7 @@ use super::LogAuditError;
 use super::cells::{CellKey, CellTable, Cells, Sums, add};
 use super::facts::{Part, Who};
 use super::packed::{Packed, Place};
-use crate::engine::{LatestCells, PACKED_ROW_KINDS, StateKind};
+use crate::engine::{LatestCells, OwnRows, PACKED_ROW_KINDS, StateKind, first_pack_kind, first_rows};
 use crate::model::{Offset, TopicPartition, Version, owner};
 use crate::pb;
 use crate::rescale::MARKER_TASK;
@@ -109,8 +109,10 @@ pub(super) enum Standing {
 impl Snapshot {
     /// Positions and state; what it says of cells, over all tasks, goes to the cells.
     pub(super) async fn read(admin: &Admin, tasks: u32, cells: &mut Cells) -> Result<Snapshot, LogAuditError> {
-        let kinds = [StateKind::Customer, StateKind::ActiveDay].map(|kind| kind as u8);
-        Snapshot::read_kinds(admin, tasks, &[&kinds[..], &PACKED_ROW_KINDS].concat(), cells).await
+        let mut kinds = [StateKind::Customer, StateKind::ActiveDay].map(|kind| kind as u8).to_vec();
+        kinds.extend(first_pack_kind(StateKind::Customer as u8));
+        kinds.extend(PACKED_ROW_KINDS);
+        Snapshot::read_kinds(admin, tasks, &kinds, cells).await
     }
 
     /// Positions alone.
@@ -155,8 +157,16 @@ impl Snapshot {
             return Ok(());
         }
         if StateKind::from_number(row.kind) == Some(StateKind::Customer) {
-            let who = who_of(row.key).map_err(unreadable)?;
-            return self.customers.push(who, row.payload);
+            packed.own.note(row.kind, row.key);
+            return self.customers.push(who_of(row.key).map_err(unreadable)?, row.payload);
+        }
+        if let Some((kind, mut customers)) = first_rows(row.kind, row.key, row.payload) {
+            while let Some(first) = customers.read().map_err(|error| unreadable(error.to_string()))? {
+                if !packed.own.has(kind, first.key) {
+                    self.customers.push(who_of(first.key).map_err(unreadable)?, first.payload)?;
+                }
+            }
+            return Ok(());
         }
         if packed.latest.take(row.kind, row.key, row.payload).map_err(|error| unreadable(error.to_string()))? {
             return Ok(());
@@ -253,11 +263,12 @@ fn who_of(key: &[u8]) -> Result<Who<'_>, String> {
     Ok((key.text()?, key.text()?))
 }
 
-/// Cells of one task of which a later pack may say something else.
+/// What rows of one task say that later ones have to know: cells of which a pack may say something else, and keys of which a first pack says what was before.
 #[derive(Default)]
 struct OfTask {
     task: String,
     latest: LatestCells,
+    own: OwnRows,
 }
 
 impl OfTask {
@@ -265,6 +276,7 @@ impl OfTask {
     fn begin(&mut self, task: &str, cells: &mut Cells) -> Result<(), LogAuditError> {
         if self.task != task {
             self.end(cells)?;
+            self.own = OwnRows::default();
             task.clone_into(&mut self.task);
         }
         Ok(())

@@ -6,7 +6,8 @@ use crate::engine::brands::BrandId;
 use crate::engine::customer::{Dimensions, Place, PlaceTexts};
 use crate::engine::cut::CellParts;
 use crate::engine::graph::Receiver;
-use crate::engine::kind::StateKind;
+use crate::engine::kind::{KeyReader, StateKind};
+use crate::engine::rehome::{Holder, holder};
 use crate::model::Event;
 
 impl Engine {
@@ -53,6 +54,17 @@ impl Engine {
         let Some(CellParts { brand, bucket, texts, region }) = CellParts::read(kind, key) else { return };
         let Some(brand) = self.brands.find(brand) else { return };
         self.cold.find(self.cell_group(kind, (brand, bucket, region), texts), out);
+    }
+
+    /// The same before a first pack says something of a key that may have a row of its own.
+    pub fn missing_for_row(&self, kind: StateKind, key: &[u8], out: &mut Vec<ColdGroup>) {
+        if self.cold.is_empty() {
+            return;
+        }
+        // What cannot be read is refused by whoever takes it.
+        let (Some(brand), Ok(Holder::OwnerOf(customer))) = (KeyReader(key).text(), holder(kind as u8, key)) else { return };
+        let Some(brand) = self.brands.find(brand) else { return };
+        self.cold.find(self.customers.hash(brand, customer), out);
     }
 
     /// Those of a customer's first event.
