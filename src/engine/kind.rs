@@ -1,7 +1,7 @@
 //! Kinds and keys of state rows.
 //!
 //! A key is its parts one after the other: texts as LEB128 length and bytes, numbers big endian in four bytes; every key starts
-//! with the brand, except those of packs (`pack.rs`). Stored: numbers of kinds and shapes of keys are for ever.
+//! with the brand, except those of packs (`pack.rs`, `first_pack.rs`). Stored: numbers of kinds and shapes of keys are for ever.
 
 use std::num::NonZeroU64;
 
