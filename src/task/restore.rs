@@ -120,6 +120,8 @@ impl Restore {
 
     /// What is said of a key that has a row of its own is outdated. That row came before, and may have left memory again: then it comes back.
     fn first_pack(&mut self, kind: StateKind, mut rows: PackedRows<'_>) -> Result<usize, TaskError> {
+        // Nothing leaves memory before the pack is taken; while all is in it, the filter need not be asked.
+        let has_cold = self.engine.cold().groups > 0;
         let mut keys = 0;
         loop {
             let mut next: SmallVec<[PackedRow<'_>; FORESEEN]> = SmallVec::new();
@@ -134,7 +136,7 @@ impl Restore {
             keys += next.len();
             self.engine.foresee_rows(next.iter().map(|row| (kind, row.key, row.payload)));
             for row in next {
-                if self.own_rows.may_have(kind, row.key) {
+                if has_cold && self.own_rows.may_have(kind, row.key) {
                     self.cold.fetch_for_row(&self.identity.name, &mut self.engine, kind, row.key)?;
                 }
                 self.engine.restore_unless_known(kind, row.key, row.payload).map_err(|source| self.corrupt(source))?;
