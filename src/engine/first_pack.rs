@@ -5,11 +5,11 @@
 //! which is right whenever it is there. So these kinds must have no keys that go: nothing would tell that what the pack says is gone. Never decides what goes into a pack:
 //! `task/first_rows.rs`.
 
-use std::hash::{BuildHasherDefault, Hasher};
-
 use hashbrown::HashSet;
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
+use super::RestoreError;
 use super::kind::StateKind;
 use super::pack::{PackedRows, packed_kind};
 
@@ -23,7 +23,7 @@ pub fn first_pack_kind(kind: u8) -> Option<u8> {
 }
 
 /// What a pack of this row kind holds; `None`: it is no pack of first rows.
-pub fn first_packed_kind(row_kind: u8) -> Option<StateKind> {
+fn first_packed_kind(row_kind: u8) -> Option<StateKind> {
     StateKind::from_number(row_kind.checked_sub(FIRST_PACK)?).filter(|kind| has_first_packs(*kind))
 }
 
@@ -102,49 +102,43 @@ impl OwnRowsFilter {
     }
 }
 
-/// Keys that have rows of their own: what a first pack says of them is outdated. Some twenty bytes for each.
+/// Kind, key and payload of a row of a single key, or of a pack of cells.
+pub type SingleRow<'a> = (u8, &'a [u8], &'a [u8]);
+
+/// Keys that have rows of their own, for whoever reads state without an engine: what a first pack says of them is outdated. Some twenty bytes for each.
 #[derive(Debug, Default)]
-pub struct OwnRows(HashSet<u128, BuildHasherDefault<Folded>>);
+pub struct OwnRows(HashSet<u128, foldhash::quality::FixedState>);
 
 impl OwnRows {
-    /// A row of a single key was read.
-    pub fn note(&mut self, kind: u8, key: &[u8]) {
+    /// What a row of `task_state` says: itself, or those rows of a first pack that are not outdated. Rows of a task come in the order of their kinds.
+    ///
+    /// # Errors
+    /// When it is a pack that cannot be read.
+    pub fn rows_of<'a>(&mut self, kind: u8, key: &'a [u8], payload: &'a [u8]) -> Result<SmallVec<[SingleRow<'a>; 1]>, RestoreError> {
+        let mut rows = SmallVec::new();
+        let Some((kind, mut first)) = first_rows(kind, key, payload) else {
+            self.note(kind, key);
+            rows.push((kind, key, payload));
+            return Ok(rows);
+        };
+        while let Some(row) = first.read()? {
+            if !self.0.contains(&name(kind as u8, row.key)) {
+                rows.push((kind as u8, row.key, row.payload));
+            }
+        }
+        Ok(rows)
+    }
+
+    fn note(&mut self, kind: u8, key: &[u8]) {
         if first_pack_kind(kind).is_some() {
             self.0.insert(name(kind, key));
         }
-    }
-
-    /// Whether a key has a row of its own.
-    pub fn has(&self, kind: StateKind, key: &[u8]) -> bool {
-        !self.0.is_empty() && self.0.contains(&name(kind as u8, key))
     }
 }
 
 /// 128 bits: no two keys of a state have the same.
 fn name(kind: u8, key: &[u8]) -> u128 {
     xxh3_128_with_seed(key, kind.into())
-}
-
-/// Names are hashes already.
-#[derive(Debug, Default)]
-pub struct Folded(u64);
-
-impl Hasher for Folded {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
-            self.0 ^= u64::from_le_bytes(word);
-        }
-    }
-
-    fn write_u128(&mut self, name: u128) {
-        self.0 = (name >> 64) as u64 ^ name as u64;
-    }
 }
 
 #[cfg(test)]
@@ -185,12 +179,19 @@ mod tests {
 
     #[test]
     fn a_key_has_a_row_of_its_own_by_its_kind() {
+        let mut pack = Vec::new();
+        push_packed(&mut pack, &PackedRow { key: b"key", payload: b"1", is_deleted: false });
+        push_packed(&mut pack, &PackedRow { key: b"kez", payload: b"1", is_deleted: false });
         let mut own = OwnRows::default();
-        own.note(StateKind::Customer as u8, b"key");
-        own.note(StateKind::DayCell as u8, b"cell");
-        let has = |kind: StateKind| own.has(kind, b"key");
-        assert_eq!((has(StateKind::Customer), has(StateKind::Share), own.has(StateKind::Customer, b"kez")), (true, false, false));
-        assert!(!own.has(StateKind::DayCell, b"cell"));
+        for kind in [StateKind::Customer, StateKind::DayCell].map(|kind| kind as u8) {
+            assert_eq!(own.rows_of(kind, b"key", b"2").expect("a row").as_slice(), [(kind, &b"key"[..], &b"2"[..])]);
+        }
+        let mut keys_of = |pack_kind| -> Vec<Vec<u8>> {
+            own.rows_of(pack_kind, b"", &pack).expect("a pack").iter().map(|(_, key, _)| key.to_vec()).collect()
+        };
+        assert_eq!((keys_of(21), keys_of(29)), (vec![b"kez".to_vec()], vec![b"key".to_vec(), b"kez".to_vec()]));
+        assert!(!own.0.contains(&name(StateKind::DayCell as u8, b"key")), "cells have no first packs");
+        assert!(own.rows_of(21, b"", pack.get(1..).expect("a part")).is_err());
     }
 
     #[test]

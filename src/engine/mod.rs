@@ -41,7 +41,7 @@ use symbols::Symbols;
 
 pub use cold::{ColdCounts, ColdError, ColdGroup, Evicted};
 pub use cut::RestoreError;
-pub use first_pack::{OwnRows, OwnRowsFilter, first_pack_key, first_pack_kind, first_packed_kind, first_rows, is_pack};
+pub use first_pack::{OwnRows, OwnRowsFilter, SingleRow, first_pack_key, first_pack_kind, first_rows, is_pack};
 pub use graph::{Contribution, ContributionError};
 pub use kind::{Live, RowChange, StateKind, StateRow, StateRows, row_hash};
 pub use pack::{CellName, LatestCells, PACKED_ROW_KINDS, PackKey, PackPlace, PackedRow, PackedRows, is_packed, packed_kind, push_packed};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::mover::{MoveError, Moved};
 use super::plan::{NewTask, Plan, Source};
-use crate::engine::{Holder, LatestCells, OwnRows, StateRow, StoredCell, Unplaceable, first_rows, holder, is_packed, row_hash};
+use crate::engine::{Holder, LatestCells, OwnRows, StateRow, StoredCell, Unplaceable, holder, is_packed, row_hash};
 use crate::model::{TaskName, Version, owner};
 use crate::rows::{RowBuffer, ServingRows, Table};
 use crate::task::{KIND_POSITIONS, Positions, StoredRows, mark_row, push_state_row};
@@ -207,15 +207,8 @@ fn each_row(source: &Source, bytes: &[u8], mut visit: impl FnMut(u8, &[u8], &[u8
     let mut rows = StoredRows::new(bytes);
     let mut own = OwnRows::default();
     while let Some(row) = rows.read() {
-        let Some((kind, mut packed)) = first_rows(row.kind, row.key, row.payload) else {
-            own.note(row.kind, row.key);
-            visit(row.kind, row.key, row.payload)?;
-            continue;
-        };
-        while let Some(first) = packed.read().map_err(|_| unplaceable(source, row.kind, row.key))? {
-            if !own.has(kind, first.key) {
-                visit(kind as u8, first.key, first.payload)?;
-            }
+        for (kind, key, payload) in own.rows_of(row.kind, row.key, row.payload).map_err(|_| unplaceable(source, row.kind, row.key))? {
+            visit(kind, key, payload)?;
         }
     }
     Ok(rows.unread())

@@ -102,13 +102,21 @@ pub fn stopped_with(kind: u8) -> Run {
 
 /// A small system that has read everything.
 pub fn at_rest(seed: u64) -> Run {
+    let run = without_faults(seed, 40, Switches::default());
+    run.and_then(|mut run| compare(&mut run).map(|()| run)).expect("a run without faults")
+}
+
+/// A system to which so many records came, and that has come to rest.
+fn without_faults(seed: u64, records: usize, switches: Switches) -> Result<Run, String> {
     let mut random = Random::new(seed);
     let mut plan = Plan::new(&mut random, Scenario::Minutes);
     plan.has_faults = false;
-    plan.records = 40;
+    plan.records = records;
+    plan.settings.switches = switches;
     let mut run = Run::new(plan, random, false);
-    run.work().and_then(|()| run.settle()).and_then(|()| compare(&mut run)).expect("a run without faults");
-    run
+    run.work()?;
+    run.settle()?;
+    Ok(run)
 }
 
 /// A system at rest that was stopped, and to which a topic was added since: workers begin at its end.
@@ -163,14 +171,7 @@ pub fn after_coming_to_share(seed: u64, switches: Switches) -> Result<u64, Strin
 /// A system whose last checkpoints land while its state is being taken over, and that dies again and again. Returns how many copies were read because of
 /// it.
 pub fn with_late_checkpoints(seed: u64, switches: Switches) -> Result<u64, String> {
-    let mut random = Random::new(seed);
-    let mut plan = Plan::new(&mut random, Scenario::Minutes);
-    plan.has_faults = false;
-    plan.records = 40;
-    plan.settings.switches = switches;
-    let mut run = Run::new(plan, random, false);
-    run.work()?;
-    run.settle()?;
+    let mut run = without_faults(seed, 40, switches)?;
     let before = run.world.store.state.clone();
     (0..1 + seed % 20).for_each(|_| run.arrive());
     run.settle()?;
@@ -193,14 +194,7 @@ pub fn with_late_checkpoints(seed: u64, switches: Switches) -> Result<u64, Strin
 /// A system at rest whose exchange then gets some of what it holds a second time, in any order: copies that a dead producer's brokers take late. Returns
 /// how many copies there were.
 pub fn with_late_copies(seed: u64, switches: Switches) -> Result<usize, String> {
-    let mut random = Random::new(seed);
-    let mut plan = Plan::new(&mut random, Scenario::Minutes);
-    plan.has_faults = false;
-    plan.records = 80;
-    plan.settings.switches = switches;
-    let mut run = Run::new(plan, random, false);
-    run.work()?;
-    run.settle()?;
+    let mut run = without_faults(seed, 80, switches)?;
     let copies = run.world.copy_exchange(500);
     run.settle()?;
     compare(&mut run)?;

@@ -10,7 +10,7 @@ use super::LogAuditError;
 use super::cells::{CellKey, CellTable, Cells, Sums, add};
 use super::facts::{Part, Who};
 use super::packed::{Packed, Place};
-use crate::engine::{LatestCells, OwnRows, PACKED_ROW_KINDS, StateKind, first_pack_kind, first_rows};
+use crate::engine::{LatestCells, OwnRows, PACKED_ROW_KINDS, StateKind, first_pack_kind};
 use crate::model::{Offset, TopicPartition, Version, owner};
 use crate::pb;
 use crate::rescale::MARKER_TASK;
@@ -156,22 +156,15 @@ impl Snapshot {
         if !self.checkpoints.contains_key(row.task) {
             return Ok(());
         }
-        if StateKind::from_number(row.kind) == Some(StateKind::Customer) {
-            packed.own.note(row.kind, row.key);
-            return self.customers.push(who_of(row.key).map_err(unreadable)?, row.payload);
-        }
-        if let Some((kind, mut customers)) = first_rows(row.kind, row.key, row.payload) {
-            while let Some(first) = customers.read().map_err(|error| unreadable(error.to_string()))? {
-                if !packed.own.has(kind, first.key) {
-                    self.customers.push(who_of(first.key).map_err(unreadable)?, first.payload)?;
-                }
+        let rows = packed.own.rows_of(row.kind, row.key, row.payload).map_err(|error| unreadable(error.to_string()))?;
+        for (kind, key, payload) in rows {
+            if StateKind::from_number(kind) == Some(StateKind::Customer) {
+                self.customers.push(who_of(key).map_err(unreadable)?, payload)?;
+            } else if !packed.latest.take(kind, key, payload).map_err(|error| unreadable(error.to_string()))? {
+                take_cell(kind, key, payload, cells).map_err(unreadable)?;
             }
-            return Ok(());
         }
-        if packed.latest.take(row.kind, row.key, row.payload).map_err(|error| unreadable(error.to_string()))? {
-            return Ok(());
-        }
-        take_cell(row.kind, row.key, row.payload, cells).map_err(unreadable)
+        Ok(())
     }
 
     /// A log belongs to the task that has read it furthest: others may know it from before a topic was taken out.

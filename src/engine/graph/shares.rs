@@ -213,10 +213,11 @@ impl Graph {
         let Graph { shares, child_shares, levels, known_shares, share_bytes, .. } = self;
         let share = &mut shares[node];
         let bytes_before = share.heap_bytes();
-        let younger = match share.pending.is_empty() {
+        let younger = if share.pending.is_empty() {
             // Nearly always: no memory is taken for a bound then.
-            true => BTreeSet::new(),
-            false => share.pending.split_off(&(own.time_ms, own.event_id.clone(), Slot::MAX)),
+            BTreeSet::new()
+        } else {
+            share.pending.split_off(&(own.time_ms, own.event_id.clone(), Slot::MAX))
         };
         *known_shares += usize::from(share.own.is_none());
         share.own = Some(Box::new(own));
