@@ -9,7 +9,7 @@ mod events;
 use std::time::{Duration, Instant};
 
 use onecode::decode::Rules;
-use onecode::engine::{Engine, FORESEEN};
+use onecode::engine::{Engine, FORESEEN, Foreseen};
 use onecode::generate::{GeneratedRecord, Generator, Options};
 use onecode::model::{Version, owner};
 use onecode::rows::{ArchiveRows, ServingRows, archive};
@@ -54,8 +54,9 @@ impl Tasks {
         let Tasks { engines, rules, archive: rows, clock, .. } = self;
         for run in records.chunks(FORESEEN) {
             let events: Vec<_> = clock.time(0, || run.iter().map(|record| events::decoded(record, rules)).collect());
-            clock.time(1, || engines[task].foresee_events(events.iter()));
-            clock.time(2, || events::apply_all(&mut engines[task], &events));
+            let mut foreseen = [Foreseen::default(); FORESEEN];
+            clock.time(1, || engines[task].foresee_events(events.iter().zip(&mut foreseen)));
+            clock.time(2, || events::apply_foreseen(&mut engines[task], &events, &foreseen));
             clock.time(3, || events.iter().for_each(|event| archive::push(event, rows)));
         }
     }
@@ -70,9 +71,8 @@ impl Tasks {
             clock.time(4, || {
                 engines[from].drain_contributions(|customer, contribution| {
                     let record = &mut said[owner(customer, TASKS) as usize];
-                    onecode::rows::push_varint(record, 10);
-                    onecode::rows::push_varint(record, contribution.len() as u64);
-                    record.extend_from_slice(contribution);
+                    onecode::short::push_number(record, 10);
+                    onecode::short::push_text(record, contribution);
                 });
             });
             for (to, record) in said.iter().enumerate() {

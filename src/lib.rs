@@ -39,6 +39,7 @@ pub mod migrate;
 pub mod model;
 pub mod rescale;
 pub mod rows;
+pub mod short;
 pub mod store;
 pub mod task;
 pub mod telemetry;

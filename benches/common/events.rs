@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use onecode::decode::{Format, RawRecord, Rules, decode};
-use onecode::engine::{Engine, ForgetRule, RowChange, Settings, StateRow, StateRows};
+use onecode::engine::{Engine, Foreseen, ForgetRule, RowChange, Settings, StateRow, StateRows};
 use onecode::generate::{GeneratedRecord, Generator, Options, WireFormat};
 use onecode::model::{Calendar, Event, TimeZone, Version};
 use onecode::rows::ServingRows;
@@ -42,6 +42,13 @@ pub fn engine() -> Engine {
 pub fn apply_all(engine: &mut Engine, events: &[Event<'_>]) {
     for event in events.iter().filter(|event| event.is_customers_own()) {
         engine.apply(event);
+    }
+}
+
+/// The same of events that were read ahead for.
+pub fn apply_foreseen(engine: &mut Engine, events: &[Event<'_>], foreseen: &[Foreseen]) {
+    for (event, foreseen) in events.iter().zip(foreseen).filter(|(event, _)| event.is_customers_own()) {
+        engine.apply_foreseen(event, foreseen);
     }
 }
 

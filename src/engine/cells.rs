@@ -117,7 +117,12 @@ impl Cells {
 
     /// Looks for a cell that is to be changed. What is looked for at once is waited for at once: see `engine/foresee.rs`.
     pub(super) fn seek(&self, key: CellKey) -> Sought {
-        let hash = self.hash(&key);
+        self.seek_hashed(self.hash(&key), key)
+    }
+
+    /// The same, where the hash is known.
+    pub(super) fn seek_hashed(&self, hash: u64, key: CellKey) -> Sought {
+        debug_assert_eq!(hash, self.hash(&key), "the hash of another cell");
         Sought { key, hash, slot: self.index.find(hash, |slot| self.slab[slot].key == key) }
     }
 

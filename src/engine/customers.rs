@@ -94,7 +94,12 @@ impl Customers {
     }
 
     pub(super) fn find_or_insert(&mut self, brand: BrandId, id: &str) -> Slot {
-        let hash = self.hash(brand, id);
+        self.find_or_insert_hashed(self.hash(brand, id), brand, id)
+    }
+
+    /// The same, where the hash is known.
+    pub(super) fn find_or_insert_hashed(&mut self, hash: u64, brand: BrandId, id: &str) -> Slot {
+        debug_assert_eq!(hash, self.hash(brand, id), "the hash of another customer");
         if let Some(slot) = self.find_hashed(hash, brand, id) {
             return slot;
         }

@@ -8,9 +8,8 @@
 use smallvec::SmallVec;
 
 use super::brands::BrandId;
-use super::cells::CellKey;
 use super::customer::{Dimensions, PlaceTexts};
-use super::graph::{Contribution, Link, LinkAhead, Parties, parties_of_row};
+use super::graph::{Contribution, Link, LinkAhead, LinkHashes, Parties, parties_of_row};
 use super::kind::StateKind;
 use super::slab::{Slot, SlotIndex};
 use super::{Engine, FORESEEN, Place};
@@ -71,11 +70,36 @@ impl HeardAhead {
     }
 }
 
+/// What reading ahead for an event has found out on the way, so that applying it need not again: hashes, and numbers of texts. Only for the same event
+/// and engine, however much later.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Foreseen {
+    pub(super) brand: Option<BrandId>,
+    /// Of the customer.
+    pub(super) hash: u64,
+    pub(super) place: Option<PlaceAhead>,
+    pub(super) via: Option<LinkHashes>,
+}
+
+/// Where an event counts, if its texts still have these numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlaceAhead {
+    pub(super) place: Place,
+    pub(super) cells: CellHashes,
+}
+
+/// What the cells of an event are found by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CellHashes {
+    pub(super) minute: u64,
+    pub(super) day: u64,
+}
+
 impl Engine {
-    /// Reads ahead in memory for these events, of which [`FORESEEN`] at most are worth it: they are applied sooner then. Changes nothing; when one of
-    /// them does not come, nothing but this is lost.
-    pub fn foresee_events<'a, 'b: 'a>(&self, events: impl Iterator<Item = &'a Event<'b>>) {
-        let mut all: SmallVec<[EventAhead; FORESEEN]> = events.filter_map(|event| self.begin_event(event)).collect();
+    /// Reads ahead in memory for these events, of which [`FORESEEN`] at most are worth it: they are applied sooner then. Changes nothing in the engine; when
+    /// one of them does not come, nothing but this is lost. What was found out is for [`Engine::apply_foreseen`].
+    pub fn foresee_events<'a, 'b: 'a>(&self, events: impl Iterator<Item = (&'a Event<'b>, &'a mut Foreseen)>) {
+        let mut all: SmallVec<[EventAhead; FORESEEN]> = events.filter_map(|(event, foreseen)| self.begin_event(event, foreseen)).collect();
         for ahead in &mut all {
             self.see_customer(&mut ahead.customer);
             if let Some(slot) = ahead.minute_cell.guess(self.minute_cells.index()) {
@@ -105,22 +129,32 @@ impl Engine {
     }
 
     /// Begins with everything whose hash the event tells; `None` where it has nothing here.
-    fn begin_event(&self, event: &Event<'_>) -> Option<EventAhead> {
+    fn begin_event(&self, event: &Event<'_>, foreseen: &mut Foreseen) -> Option<EventAhead> {
         let brand = self.brands.find(&event.brand).filter(|_| event.is_customers_own())?;
-        let customer = Ahead::begin(self.customers.index(), self.customers.hash(brand, &event.customer_id));
-        let mut ahead = EventAhead { customer, ..EventAhead::default() };
+        let hash = self.customers.hash(brand, &event.customer_id);
+        let mut ahead = EventAhead { customer: Ahead::begin(self.customers.index(), hash), ..EventAhead::default() };
+        *foreseen = Foreseen { brand: Some(brand), hash, ..Foreseen::default() };
         if let Some(place) = self.known_place_of(event) {
-            let (minute, day): (CellKey, CellKey) = (place.minute_cell(brand), place.day_cell(brand, self.brands.zone(brand)));
-            ahead.minute_cell = Ahead::begin(self.minute_cells.index(), self.minute_cells.hash(&minute));
-            ahead.day_cell = Ahead::begin(self.day_cells.index(), self.day_cells.hash(&day));
+            let cells = self.cell_hashes(brand, &place);
+            ahead.minute_cell = Ahead::begin(self.minute_cells.index(), cells.minute);
+            ahead.day_cell = Ahead::begin(self.day_cells.index(), cells.day);
+            foreseen.place = Some(PlaceAhead { place, cells });
         }
         if let Some(via) = event.counted_via() {
-            ahead.via = self.graph.begin_link(brand, &via.share_id, &via.sharer_id);
+            let hashes = self.graph.link_hashes(&via.share_id, &via.sharer_id);
+            ahead.via = self.graph.begin_link(brand, hashes);
+            foreseen.via = Some(hashes);
         }
         if let Body::Share(share) = &event.body {
-            ahead.own_share = self.graph.begin_link(brand, &share.share_id, &event.customer_id);
+            ahead.own_share = self.graph.begin_link(brand, self.graph.link_hashes(&share.share_id, &event.customer_id));
         }
         Some(ahead)
+    }
+
+    /// What the cells of a place are found by.
+    pub(super) fn cell_hashes(&self, brand: BrandId, place: &Place) -> CellHashes {
+        let day = place.day_cell(brand, self.brands.zone(brand));
+        CellHashes { minute: self.minute_cells.hash(&place.minute_cell(brand)), day: self.day_cells.hash(&day) }
     }
 
     fn see_customer(&self, ahead: &mut Ahead) {
@@ -175,7 +209,7 @@ impl Engine {
 
     fn begin_heard(&self, brand: BrandId, parties: &Parties<'_>) -> HeardAhead {
         let Parties { receiver, share, visitor, child } = *parties;
-        let link = |(share_id, sharer_id)| self.graph.begin_link(brand, share_id, sharer_id);
+        let link = |(share_id, sharer_id)| self.graph.begin_link(brand, self.graph.link_hashes(share_id, sharer_id));
         HeardAhead {
             receiver: Ahead::begin(self.customers.index(), self.customers.hash(brand, receiver)),
             share: share.map(link).unwrap_or_default(),

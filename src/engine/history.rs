@@ -5,15 +5,16 @@
 
 use smallvec::SmallVec;
 
-use super::packed::Packed;
+use super::packed::{self, Packed};
 use super::prefetch::prefetch_all;
 use crate::model::{Day, Measure, Month, Sums, TimeZone};
 
 /// Entries, ascending by day: length of the packed sums (1 byte), flags (1), day (2, little endian), packed sums. The entries of the
 /// folded days come first, by month; that of the days without money has month 0.
 #[derive(Clone, Debug, Default)]
-pub(super) struct History(SmallVec<[u8; 16]>);
+pub(super) struct History(SmallVec<[u8; IN_PLACE]>);
 
+const IN_PLACE: usize = 16;
 const HEAD: usize = 4;
 const FOLDED: u8 = 1;
 const TO_BE_SERVED: u8 = 2;
@@ -129,7 +130,7 @@ impl History {
             return false;
         }
         let mut folded: SmallVec<[(Month, Sums); 2]> = SmallVec::new();
-        let mut rest: SmallVec<[u8; 16]> = SmallVec::new();
+        let mut rest: SmallVec<[u8; IN_PLACE]> = SmallVec::new();
         for entry in self.entries() {
             if !entry.is_folded() && !is_foldable(&entry) {
                 rest.extend_from_slice(self.0.get(entry.offset..entry.offset + entry.length()).unwrap_or_default());
@@ -198,8 +199,20 @@ impl History {
 
     /// Puts an entry in the place of `old_length` bytes at `offset`.
     fn write(&mut self, offset: usize, old_length: usize, flags: u8, day: Day, sums: &Sums) {
-        let packed = Packed::of(sums);
         let [day_low, day_high] = day.to_le_bytes();
+        // Most customers have one day, of a few small numbers.
+        if self.0.len() == old_length
+            && !self.0.spilled()
+            && let Some((packed, length)) = packed::short(sums).filter(|(_, length)| HEAD + length <= IN_PLACE)
+        {
+            let mut entry = [0; IN_PLACE];
+            let (head, place) = entry.split_at_mut(HEAD);
+            head.copy_from_slice(&[length as u8, flags, day_low, day_high]);
+            place.copy_from_slice(packed.split_at(IN_PLACE - HEAD).0);
+            self.0 = SmallVec::from_buf_and_len(entry, HEAD + length);
+            return;
+        }
+        let packed = Packed::of(sums);
         let length = HEAD + packed.bytes().len();
         if length > old_length {
             const ZEROS: [u8; 256] = [0; 256];

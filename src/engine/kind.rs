@@ -7,6 +7,8 @@ use std::num::NonZeroU64;
 
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
+use crate::short;
+
 /// What a state row is about. 0 and 255 are the task's own rows: positions, and the mark of a complete generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -171,13 +173,7 @@ impl KeyWriter {
     }
 
     pub(super) fn text(mut self, text: &str) -> Self {
-        let mut rest = text.len();
-        while rest >= 0x80 {
-            self.0.push((rest as u8) | 0x80);
-            rest >>= 7;
-        }
-        self.0.push(rest as u8);
-        self.0.extend_from_slice(text.as_bytes());
+        short::push_text(&mut self.0, text.as_bytes());
         self
     }
 

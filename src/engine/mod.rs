@@ -34,14 +34,18 @@ use cells::{CellKey, Cells};
 use cold::Cold;
 use customer::{Dimensions, LastTimes, Place, PlaceTexts};
 use customers::{Customers, FirstEvent};
+use foresee::{CellHashes, PlaceAhead};
 use graph::{Graph, Link};
+use history::DayBefore;
 use ids::{RememberedId, Seen};
+use slab::Slot;
 use sweep::Sweep;
 use symbols::Symbols;
 
 pub use cold::{ColdCounts, ColdError, ColdGroup, Evicted};
 pub use cut::RestoreError;
 pub use first_pack::{OwnRows, OwnRowsFilter, SingleRow, first_pack_key, first_pack_kind, first_rows, is_pack};
+pub use foresee::Foreseen;
 pub use graph::{Contribution, ContributionError};
 pub use kind::{Live, RowChange, StateKind, StateRow, StateRows, row_hash};
 pub use pack::{CellName, LatestCells, PACKED_ROW_KINDS, PackKey, PackPlace, PackedRow, PackedRows, is_packed, packed_kind, push_packed};
@@ -49,7 +53,7 @@ pub use rehome::{Holder, StoredCell, Unplaceable, holder};
 
 pub use crate::rows::ServingRows;
 
-use crate::model::{Body, Calendar, Event, Measure, PurchaseKind, Reason, Reject, ScanPurpose, Stage, Sums, TaskName, Version};
+use crate::model::{Body, Calendar, Day, Event, Measure, PurchaseKind, Reason, Reject, ScanPurpose, Stage, Sums, TaskName, Version};
 
 /// So many customers' memory is waited for at the same time. More than the processor waits for at once; all that they touch still lies in its
 /// nearest cache when their turn comes.
@@ -178,36 +182,35 @@ impl Engine {
 
     /// Applies an accepted event that is a customer's own ([`Event::is_customers_own`]) and belongs to this task.
     pub fn apply(&mut self, event: &Event<'_>) -> Applied {
+        self.apply_foreseen(event, &Foreseen::default())
+    }
+
+    /// The same of an event that was read ahead for.
+    pub fn apply_foreseen(&mut self, event: &Event<'_>, foreseen: &Foreseen) -> Applied {
         debug_assert!(event.is_customers_own(), "scans by others than consumers go to the archive alone");
         if event.time_ms < self.horizon_ms {
             return Applied::Rejected(self.too_old(event));
         }
-        let brand = self.brands.intern(&event.brand);
         debug_assert!(self.is_in_memory(event), "state of {} that is not in memory", event.customer_id);
-        let slot = self.customers.find_or_insert(brand, &event.customer_id);
+        let (brand, slot) = self.customer_of(event, foreseen);
         match self.customers.remember(slot, RememberedId::of(event)) {
             Seen::Before if self.recognises_repeats => return Applied::Duplicate,
             Seen::WithOtherContent => return Applied::Rejected(conflict(event)),
             Seen::Before | Seen::Never { .. } => {}
         }
-        let place = self.place_of(event);
+        let (place, cells) = self.place_of(brand, event, foreseen);
         let amounts = amounts_of(event);
         let day = self.brands.zone(brand).day(event.time_ms);
         let day_before = self.customers.add(slot, day, &amounts, &times_of(event));
-        let link = event.counted_via().map_or(Link::NONE, |via| self.graph.link(brand, &via.share_id, &via.sharer_id));
+        let link = event.counted_via().map_or(Link::NONE, |via| {
+            let hashes = foreseen.via.unwrap_or_else(|| self.graph.link_hashes(&via.share_id, &via.sharer_id));
+            self.graph.link_hashed(hashes, brand, &via.share_id, &via.sharer_id)
+        });
         let (edge_before, link_before) = (self.edge(slot), self.customers.get(slot).link);
         let first_event = self.customers.settle_first(slot, event, place, link);
-        self.count_in_cells(brand, &place, &amounts, first_event, [edge_before.is_some(), self.edge(slot).is_some()]);
-        self.active_days.change(CellKey::of_day(brand, day), |customers| {
-            if day_before.is_new {
-                customers.add(Measure::Active, 1);
-            }
-            for measure in [Measure::Scans, Measure::Orders, Measure::Shares] {
-                if day_before.sums.get(measure) == 0 && amounts.get(measure) > 0 {
-                    customers.add(measure, 1);
-                }
-            }
-        });
+        let is_referred = [edge_before.is_some(), self.edge(slot).is_some()];
+        self.count_in_cells(brand, (&place, cells), &amounts, first_event, is_referred);
+        self.count_in_active_day(brand, day, &day_before, &amounts);
         self.note_own_event(slot, event, &amounts, link, (first_event, link_before));
         Applied::Applied
     }
@@ -291,7 +294,14 @@ impl Engine {
 
     /// Counts an event in its cells, and a new customer in those of its first event. `is_referred`: whether somebody brought the
     /// customer, before the event and after it.
-    fn count_in_cells(&mut self, brand: BrandId, place: &Place, amounts: &Sums, first_event: FirstEvent, is_referred: [bool; 2]) {
+    fn count_in_cells(
+        &mut self,
+        brand: BrandId,
+        (place, hashes): (&Place, CellHashes),
+        amounts: &Sums,
+        first_event: FirstEvent,
+        is_referred: [bool; 2],
+    ) {
         let zone = self.brands.zone(brand);
         let [was_referred, is_now_referred] = is_referred;
         let mut added = *amounts;
@@ -300,7 +310,8 @@ impl Engine {
             added.add(Measure::NewCustomers, 1);
             added.add(Measure::ReferredCustomers, is_now_referred.into());
         }
-        let (minute, day) = (self.minute_cells.seek(place.minute_cell(brand)), self.day_cells.seek(place.day_cell(brand, zone)));
+        let minute = self.minute_cells.seek_hashed(hashes.minute, place.minute_cell(brand));
+        let day = self.day_cells.seek_hashed(hashes.day, place.day_cell(brand, zone));
         self.minute_cells.change_sought(minute, |sums| sums.add_all(&added));
         self.day_cells.change_sought(day, |sums| sums.add_all(&added));
         if let FirstEvent::MovesFrom(old_place) = first_event {
@@ -315,16 +326,47 @@ impl Engine {
         }
     }
 
-    /// Where an event counts.
-    fn place_of(&mut self, event: &Event<'_>) -> Place {
-        let Dimensions { region, texts: PlaceTexts { campaign, sku, channel } } = Dimensions::of(event);
-        Place {
-            time_ms: event.time_ms,
-            campaign: self.symbols.intern(campaign),
-            sku: self.symbols.intern(sku),
-            channel: self.symbols.intern(channel),
-            region,
+    /// Counts a customer among those of a day, once for each thing that it does there.
+    fn count_in_active_day(&mut self, brand: BrandId, day: Day, before: &DayBefore, amounts: &Sums) {
+        let mut customers = Sums::default();
+        customers.add(Measure::Active, before.is_new.into());
+        for measure in [Measure::Scans, Measure::Orders, Measure::Shares] {
+            customers.add(measure, u64::from(before.sums.get(measure) == 0 && amounts.get(measure) > 0));
         }
+        // Most events are not their customer's first of the day.
+        if customers != Sums::default() {
+            self.active_days.change(CellKey::of_day(brand, day), |sums| sums.add_all(&customers));
+        }
+    }
+
+    /// Whose event it is.
+    fn customer_of(&mut self, event: &Event<'_>, foreseen: &Foreseen) -> (BrandId, Slot) {
+        let (brand, hash) = match foreseen.brand {
+            Some(brand) => (brand, foreseen.hash),
+            None => {
+                let brand = self.brands.intern(&event.brand);
+                (brand, self.customers.hash(brand, &event.customer_id))
+            }
+        };
+        debug_assert_eq!(self.brands.name(brand), event.brand, "read ahead for another event");
+        (brand, self.customers.find_or_insert_hashed(hash, brand, &event.customer_id))
+    }
+
+    /// Where an event counts.
+    fn place_of(&mut self, brand: BrandId, event: &Event<'_>, foreseen: &Foreseen) -> (Place, CellHashes) {
+        let Dimensions { region, texts: PlaceTexts { campaign, sku, channel } } = Dimensions::of(event);
+        let symbols = &mut self.symbols;
+        if let Some(PlaceAhead { place, cells }) = foreseen.place
+            && [(place.campaign, campaign), (place.sku, sku), (place.channel, channel)]
+                .into_iter()
+                .all(|(known, text)| symbols.keep_if(known, text))
+        {
+            debug_assert_eq!((place.time_ms, place.region), (event.time_ms, region), "read ahead for another event");
+            return (place, cells);
+        }
+        let (campaign, sku, channel) = (symbols.intern(campaign), symbols.intern(sku), symbols.intern(channel));
+        let place = Place { time_ms: event.time_ms, campaign, sku, channel, region };
+        (place, self.cell_hashes(brand, &place))
     }
 
     fn too_old(&self, event: &Event<'_>) -> Reject {

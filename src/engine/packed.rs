@@ -18,16 +18,14 @@ pub(super) struct Packed {
 
 impl Packed {
     pub(super) fn of(sums: &Sums) -> Self {
+        let mut mask = mask_of(sums);
         let mut packed = Packed { bytes: [0; PACKED_MOST], length: 2 };
-        let mut mask = 0_u16;
-        for (bit, sum) in sums.0.iter().enumerate() {
-            if *sum > 0 {
-                mask |= 1 << bit;
-                packed.push(*sum);
-            }
-        }
         if let Some(head) = packed.bytes.first_chunk_mut() {
             *head = mask.to_le_bytes();
+        }
+        while let Some(sum) = sums.0.get(mask.trailing_zeros() as usize) {
+            mask &= mask.wrapping_sub(1);
+            packed.push(*sum);
         }
         packed
     }
@@ -71,8 +69,31 @@ impl Packed {
     }
 }
 
+/// Which sums are not 0.
+fn mask_of(sums: &Sums) -> u16 {
+    sums.0.iter().zip(0..).fold(0, |mask, (sum, bit)| mask | u16::from(*sum > 0) << bit)
+}
+
 /// Packed sums of so many bytes are kept in place.
 const IN_PLACE: usize = 16;
+
+/// What [`Packed::of`] gives of sums that take a byte each, as nearly all do: so many bytes of these.
+pub(super) fn short(sums: &Sums) -> Option<([u8; IN_PLACE], usize)> {
+    if sums.0.iter().fold(0, |all, sum| all | sum) >= 0x80 {
+        return None;
+    }
+    let mut mask = mask_of(sums);
+    let [low, high] = mask.to_le_bytes();
+    let mut bytes = [0; IN_PLACE];
+    (bytes[0], bytes[1]) = (low, high);
+    let mut length = 2;
+    while let (Some(sum), Some(byte)) = (sums.0.get(mask.trailing_zeros() as usize), bytes.get_mut(length)) {
+        mask &= mask.wrapping_sub(1);
+        *byte = *sum as u8;
+        length += 1;
+    }
+    Some((bytes, length))
+}
 
 /// Packed sums that are kept.
 #[derive(Clone, Debug, Default)]
@@ -84,15 +105,12 @@ impl KeptSums {
     }
 
     pub(super) fn write(&mut self, sums: &Sums) {
-        let packed = Packed::of(sums);
-        match packed.bytes.first_chunk() {
-            // Most sums: sixteen bytes at once, of which the first count.
-            Some(short) if packed.length <= IN_PLACE && !self.0.spilled() => self.0 = SmallVec::from_buf_and_len(*short, packed.length),
-            _ => {
-                self.0.clear();
-                self.0.extend_from_slice(packed.bytes());
-            }
+        if let Some((bytes, length)) = short(sums).filter(|_| !self.0.spilled()) {
+            self.0 = SmallVec::from_buf_and_len(bytes, length);
+            return;
         }
+        self.0.clear();
+        self.0.extend_from_slice(Packed::of(sums).bytes());
     }
 
     /// Asks for their memory.

@@ -76,6 +76,15 @@ impl Symbols {
         self.index.find(self.hasher.hash_one(text), |slot| self.entries[slot].text() == text).map(Symbol)
     }
 
+    /// Keeps a number that a text had, if it still has it.
+    pub(super) fn keep_if(&mut self, symbol: Symbol, text: &str) -> bool {
+        let is_it = self.text(symbol) == text;
+        if is_it {
+            self.keep(symbol);
+        }
+        is_it
+    }
+
     /// The text of a number.
     pub(super) fn text(&self, symbol: Symbol) -> &str {
         self.entries[symbol.0].text()

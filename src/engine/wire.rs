@@ -3,6 +3,8 @@
 //!
 //! Promises the bytes of the generated types: fields in ascending order as they are called, zeros and empty texts left out, lists packed.
 
+use crate::short;
+
 /// Appends the fields of one message.
 pub(super) struct Writer<'a>(pub(super) &'a mut Vec<u8>);
 
@@ -11,7 +13,7 @@ const DELIMITED: u32 = 2;
 
 impl Writer<'_> {
     fn tag(&mut self, field: u32, wire_type: u32) {
-        push_varint(self.0, u64::from(field << 3 | wire_type));
+        short::push_number(self.0, u64::from(field << 3 | wire_type));
     }
 
     /// `uint32`, `uint64`, `bool`.
@@ -19,7 +21,7 @@ impl Writer<'_> {
         let number = value.into();
         if number != 0 {
             self.tag(field, VARINT);
-            push_varint(self.0, number);
+            short::push_number(self.0, number);
         }
         self
     }
@@ -38,8 +40,7 @@ impl Writer<'_> {
     pub(super) fn bytes(&mut self, field: u32, value: &[u8]) -> &mut Self {
         if !value.is_empty() {
             self.tag(field, DELIMITED);
-            push_varint(self.0, value.len() as u64);
-            self.0.extend_from_slice(value);
+            short::push_text(self.0, value);
         }
         self
     }
@@ -54,7 +55,7 @@ impl Writer<'_> {
     pub(super) fn numbers(&mut self, field: u32, values: impl Iterator<Item = u64>) -> &mut Self {
         let mut rest = values.peekable();
         if rest.peek().is_some() {
-            self.message(field, |list| rest.for_each(|value| push_varint(list.0, value)));
+            self.message(field, |list| rest.for_each(|value| short::push_number(list.0, value)));
         }
         self
     }
@@ -63,7 +64,7 @@ impl Writer<'_> {
     pub(super) fn fixed<const N: usize>(&mut self, field: u32, values: impl ExactSizeIterator<Item = [u8; N]>) -> &mut Self {
         if values.len() > 0 {
             self.tag(field, DELIMITED);
-            push_varint(self.0, (values.len() * N) as u64);
+            short::push_number(self.0, (values.len() * N) as u64);
             values.for_each(|value| self.0.extend_from_slice(&value));
         }
         self
@@ -77,22 +78,13 @@ impl Writer<'_> {
         let length = self.0.len() - start - 1;
         if length >= 0x80 {
             let mut head = Vec::with_capacity(5);
-            push_varint(&mut head, length as u64);
+            short::push_number(&mut head, length as u64);
             self.0.splice(start..=start, head);
         } else if let Some(head) = self.0.get_mut(start) {
             *head = length as u8;
         }
         self
     }
-}
-
-fn push_varint(bytes: &mut Vec<u8>, number: u64) {
-    let mut rest = number;
-    while rest >= 0x80 {
-        bytes.push((rest as u8) | 0x80);
-        rest >>= 7;
-    }
-    bytes.push(rest as u8);
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::short;
+
 /// Pieces one behind the other: in place up to `SHORT` bytes, in a vector from there on.
 pub(super) struct Gathered<const SHORT: usize> {
     short: [u8; SHORT],
@@ -19,6 +21,14 @@ impl<const SHORT: usize> Gathered<SHORT> {
 
     #[inline]
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        if bytes.len() <= short::SHORT
+            && self.long.is_empty()
+            && let Some(room) = self.short.get_mut(self.length..self.length + short::SHORT)
+        {
+            room.copy_from_slice(&short::word(bytes).to_le_bytes());
+            self.length += bytes.len();
+            return;
+        }
         let end = self.length + bytes.len();
         match self.short.get_mut(self.length..end) {
             Some(room) if self.long.is_empty() => {

@@ -209,8 +209,9 @@ fn add_column(columns: &mut Vec<Column>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pages::{LARGEST_PAGE, push_varint, text_length};
+    use super::super::pages::{LARGEST_PAGE, text_length};
     use super::*;
+    use crate::short;
 
     fn push(rows: &mut RowBuffer, number: u64) {
         rows.push(|out| {
@@ -233,7 +234,7 @@ mod tests {
         for number in 0..20_000_u64 {
             push(&mut rows, number);
             expected.extend_from_slice(&number.to_le_bytes());
-            push_varint(&mut expected, number % 300);
+            short::push_number(&mut expected, number % 300);
             expected.extend(std::iter::repeat_n(b'x', number as usize % 300));
             expected.push((number % 3) as u8);
             (0..number % 3).for_each(|element| expected.extend_from_slice(&(element as u32).to_le_bytes()));

@@ -1,7 +1,8 @@
 //! One column of rows: texts, numbers or arrays, as ClickHouse's Native format has them.
 
 use super::number::Whole;
-use super::pages::{Pages, push_varint, text_length};
+use super::pages::{Pages, text_length};
+use crate::short;
 
 /// The values of one column.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +37,14 @@ impl Column {
     /// Adds a number. Returns how many bytes the column has more.
     #[inline]
     pub(super) fn push_number(&mut self, value: u64, whole: Whole, spare: &mut Vec<Vec<u8>>) -> usize {
+        // Most numbers are small, and so is what is in their columns. Of every type, these have room in a byte.
+        if matches!(self.shape, Shape::Number { width: 1, .. }) && value < 0x80 && self.values.push_byte(value as u8) {
+            return 1;
+        }
+        self.push_any(value, whole, spare)
+    }
+
+    fn push_any(&mut self, value: u64, whole: Whole, spare: &mut Vec<Vec<u8>>) -> usize {
         let (needed, width) = (whole.narrowest(value), self.width());
         if width >= needed {
             self.values.push_number(value, width, spare);
@@ -126,7 +135,7 @@ impl ColumnReader {
             let end = self.ends.next().unwrap_or(self.end_before);
             count = end - self.end_before;
             self.end_before = end;
-            push_varint(out, count);
+            short::push_number(out, count);
         }
         for _ in 0..count {
             self.copy_value(out);

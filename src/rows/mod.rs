@@ -15,6 +15,5 @@ mod table;
 pub use archive::ArchiveRows;
 pub use buffer::{RowBuffer, RowWriter};
 pub use column::Column;
-pub use pages::push_varint;
 pub use serving::ServingRows;
 pub use table::Table;

@@ -1,11 +1,13 @@
 //! Bytes in pages that do not grow: nothing is copied, and little memory is touched for the first time.
 
+use crate::short;
+
 /// Of a column's first page; each further one is twice as large, up to [`LARGEST_PAGE`].
 const FIRST_PAGE: usize = 8 << 10;
 pub(super) const LARGEST_PAGE: usize = 256 << 10;
 
-/// Longest LEB128 of a length.
-const MOST_LENGTH_BYTES: usize = 10;
+/// Beside its bytes, a text wants room for the longest LEB128 of its length, and for what a short copy writes behind it.
+const MOST_AROUND: usize = 32;
 
 /// Bytes in pages; no value lies in two.
 #[derive(Clone, Debug, Default)]
@@ -40,19 +42,23 @@ impl Pages {
     /// Adds a text: its length and its bytes. Returns how many these are.
     #[inline]
     pub fn push_text(&mut self, value: &[u8], spare: &mut Vec<Vec<u8>>) -> usize {
-        let most = value.len() + MOST_LENGTH_BYTES;
+        let most = value.len() + MOST_AROUND;
         if self.open.capacity() - self.open.len() < most {
             self.turn(most, spare);
         }
-        if value.len() < 0x80 {
-            self.open.push(value.len() as u8);
-            self.open.extend_from_slice(value);
-            return 1 + value.len();
-        }
         let before = self.open.len();
-        push_varint(&mut self.open, value.len() as u64);
-        self.open.extend_from_slice(value);
+        short::push_text(&mut self.open, value);
         self.open.len() - before
+    }
+
+    /// Adds a byte, if there is room for it in the page that is open.
+    #[inline]
+    pub fn push_byte(&mut self, value: u8) -> bool {
+        let has_room = self.open.len() < self.open.capacity();
+        if has_room {
+            self.open.push(value);
+        }
+        has_room
     }
 
     #[cold]
@@ -89,14 +95,4 @@ pub(super) fn text_length(bytes: &[u8]) -> usize {
     let shifts = (0..).step_by(7);
     let length: usize = bytes.iter().take(head).zip(shifts).map(|(byte, shift)| usize::from(byte & 0x7f) << shift).sum();
     head + length
-}
-
-/// A number as LEB128, at the end of some bytes.
-pub fn push_varint(bytes: &mut Vec<u8>, number: u64) {
-    let mut rest = number;
-    while rest >= 0x80 {
-        bytes.push((rest as u8) | 0x80);
-        rest >>= 7;
-    }
-    bytes.push(rest as u8);
 }

@@ -9,7 +9,8 @@
 use bytes::Bytes;
 
 use crate::migrate::schema::tables;
-use crate::rows::{Column, RowBuffer, push_varint};
+use crate::rows::{Column, RowBuffer};
+use crate::short;
 
 /// The columns of a table.
 #[derive(Clone, Debug)]
@@ -63,8 +64,8 @@ impl Layout {
             gathered.iter_mut().zip(columns).for_each(|(column, values)| column.push(values));
         }
         let mut start = Vec::new();
-        push_varint(&mut start, self.columns.len() as u64);
-        push_varint(&mut start, rows);
+        short::push_number(&mut start, self.columns.len() as u64);
+        short::push_number(&mut start, rows);
         let mut parts = vec![Bytes::from(start)];
         for (head, mut columns) in self.columns.iter().zip(gathered) {
             Column::join(&mut columns);
@@ -89,8 +90,7 @@ pub(super) fn reclaim(parts: Vec<Bytes>) -> impl Iterator<Item = Vec<u8>> {
 fn name_and_type(name: &str, kind: &str) -> Bytes {
     let mut head = Vec::new();
     for text in [name, kind] {
-        push_varint(&mut head, text.len() as u64);
-        head.extend_from_slice(text.as_bytes());
+        short::push_text(&mut head, text.as_bytes());
     }
     head.into()
 }

@@ -10,10 +10,10 @@ use super::dead_letter::Origin;
 use super::error::TaskError;
 use super::record::{Headers, Record};
 use super::relay::{EXCHANGE_HEADER, Incoming, RelayHeader, Verdict, decode_header};
-use super::run::{Outbox, Outcome, Task, format_of, send_dead_letter};
+use super::run::{Decoded, Outbox, Outcome, Task, format_of, send_dead_letter};
 use crate::decode::{RawRecord, decode};
-use crate::engine::{Applied, FORESEEN};
-use crate::model::{Reason, Reject, Stage, Version};
+use crate::engine::{Applied, FORESEEN, Foreseen};
+use crate::model::{Event, Reason, Reject, Stage, Version};
 
 /// Whether a relay may have been taken before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,37 +23,67 @@ enum Repeat {
 }
 
 impl Task {
-    pub(super) fn on_exchange<O: Outbox>(&mut self, log: usize, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
+    /// Decodes a record of the exchange. The original headers of a relay came along, so its event is decoded from the same bytes by the same rules as
+    /// at its source.
+    pub(super) fn decode_exchange<'a>(&self, record: &Record<'a>) -> Decoded<'a> {
         let mut incoming = None;
         record.headers.find(EXCHANGE_HEADER, &mut |value| incoming = decode_header(value));
         let relay = match incoming {
             Some(Incoming::Relay(relay)) => relay,
-            Some(Incoming::Progress { source, previous, timestamp_ms }) => {
-                if !self.reads_itself(&source, previous) {
-                    self.inbox.progress(&source, previous, timestamp_ms);
-                }
-                return Ok(Outcome::Noted);
-            }
-            Some(Incoming::Contributions { task, version }) => {
-                return Ok(match self.on_contributions(task, version, record.value)? {
-                    Ok(outcome) => outcome,
-                    Err(what) => self.reject_foreign(log, record, &what, out),
-                });
-            }
-            Some(Incoming::Reach { task, reach }) => {
-                self.reaches.note(task, reach);
-                self.engine.raise_reach(self.reaches.least_ms(self.settings.tasks));
-                return Ok(Outcome::Noted);
-            }
-            None => return Ok(self.reject_foreign(log, record, &format!("no valid header `{EXCHANGE_HEADER}`"), out)),
+            other => return Decoded::Exchange(other),
         };
+        let event = match self.settings.inputs.get(&*relay.source.topic).copied() {
+            Some((kind, format)) => {
+                let raw = RawRecord { value: record.value, content_type: None, timestamp_ms: relay.timestamp_ms };
+                decode(kind, format_of(record, format), raw, &self.settings.rules)
+            }
+            None => Err(Reject {
+                reason: Reason::Undecodable,
+                stage: Stage::Decode,
+                message: format!("topic `{}` is not among the configured input topics any more", relay.source.topic),
+            }),
+        };
+        Decoded::Relay { relay, event, foreseen: Foreseen::default() }
+    }
+
+    /// Takes a record of the exchange that is no relay.
+    pub(super) fn on_exchange<O: Outbox>(
+        &mut self,
+        log: usize,
+        record: &Record<'_>,
+        incoming: Option<&Incoming>,
+        out: &mut O,
+    ) -> Result<Outcome, TaskError> {
+        match incoming {
+            Some(Incoming::Progress { source, previous, timestamp_ms }) => {
+                if !self.reads_itself(source, *previous) {
+                    self.inbox.progress(source, *previous, *timestamp_ms);
+                }
+                Ok(Outcome::Noted)
+            }
+            Some(Incoming::Contributions { task, version }) => Ok(match self.on_contributions(*task, *version, record.value)? {
+                Ok(outcome) => outcome,
+                Err(what) => self.reject_foreign(log, record, &what, out),
+            }),
+            Some(Incoming::Reach { task, reach }) => {
+                self.reaches.note(*task, *reach);
+                self.engine.raise_reach(self.reaches.least_ms(self.settings.tasks));
+                Ok(Outcome::Noted)
+            }
+            Some(Incoming::Relay(_)) | None => Ok(self.reject_foreign(log, record, &format!("no valid header `{EXCHANGE_HEADER}`"), out)),
+        }
+    }
+
+    /// Takes a relay, unless it is not its turn.
+    pub(super) fn on_relay<O: Outbox>(&mut self, relayed: Relayed<'_>, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
+        let relay = relayed.relay;
         if self.reads_itself(&relay.source, relay.offset) {
             return Ok(Outcome::AlreadyApplied);
         }
-        match self.inbox.judge(&relay) {
-            Verdict::AlreadyTaken => self.on_repeated_relay(&relay, record, out),
+        match self.inbox.judge(relay) {
+            Verdict::AlreadyTaken => self.on_repeated_relay(relayed, record, out),
             Verdict::Gap => Ok(Outcome::Refused),
-            Verdict::Take => self.on_relay(&relay, Repeat::No, record, out),
+            Verdict::Take => self.take_relay(relayed, Repeat::No, record, out),
         }
     }
 
@@ -96,45 +126,51 @@ impl Task {
     /// A relay at or before the mark was taken, or never sent: a source that reads again under other rules of acceptance (a raised
     /// `pipeline.max_lateness_days`) relays what it had rejected, in between what it had relayed. Its customer knows which of the two.
     /// What it rejects now is no news for the limits on rejected records.
-    fn on_repeated_relay<O: Outbox>(&mut self, relay: &RelayHeader, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
-        Ok(match self.on_relay(relay, Repeat::Perhaps, record, out)? {
+    fn on_repeated_relay<O: Outbox>(&mut self, relayed: Relayed<'_>, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
+        Ok(match self.take_relay(relayed, Repeat::Perhaps, record, out)? {
             Outcome::Duplicate(_) | Outcome::Rejected(_) => Outcome::AlreadyApplied,
             outcome => outcome,
         })
     }
 
-    /// The original headers came along, so the event is decoded from the same bytes by the same rules as at its source.
-    fn on_relay<O: Outbox>(&mut self, relay: &RelayHeader, repeat: Repeat, record: &Record<'_>, out: &mut O) -> Result<Outcome, TaskError> {
-        let original_headers = WithoutOurs(record.headers);
-        let origin = Origin { log: relay.source.clone(), offset: relay.offset };
-        let Some((kind, format)) = self.settings.inputs.get(&*relay.source.topic).copied() else {
-            let reject = Reject {
-                reason: Reason::Undecodable,
-                stage: Stage::Decode,
-                message: format!("topic `{}` is not among the configured input topics any more", relay.source.topic),
-            };
-            return Ok(send_dead_letter(&origin, &reject, record, &original_headers, out));
-        };
-        let raw = RawRecord { value: record.value, content_type: None, timestamp_ms: relay.timestamp_ms };
-        let reject = match decode(kind, format_of(record, format), raw, &self.settings.rules) {
+    fn take_relay<O: Outbox>(
+        &mut self,
+        Relayed { relay, event, foreseen }: Relayed<'_>,
+        repeat: Repeat,
+        record: &Record<'_>,
+        out: &mut O,
+    ) -> Result<Outcome, TaskError> {
+        let applied;
+        let reject = match event {
             Err(reject) => reject,
             Ok(event) => {
-                self.fetch_for_event(&event)?;
-                match self.engine.apply(&event) {
+                self.fetch_for_event(event)?;
+                applied = self.engine.apply_foreseen(event, foreseen);
+                match &applied {
                     Applied::Applied => {
-                        out.archive(&event);
-                        return Ok(Outcome::Applied(kind));
+                        out.archive(event);
+                        return Ok(Outcome::Applied(event.kind()));
                     }
-                    Applied::Duplicate => return Ok(Outcome::Duplicate(kind)),
-                    Applied::Rejected(reject) if repeat == Repeat::Perhaps && self.was_forgotten(&event, relay, &reject) => {
+                    Applied::Duplicate => return Ok(Outcome::Duplicate(event.kind())),
+                    Applied::Rejected(reject) if repeat == Repeat::Perhaps && self.was_forgotten(event, relay, reject) => {
                         return Ok(Outcome::AlreadyApplied);
                     }
                     Applied::Rejected(reject) => reject,
                 }
             }
         };
-        Ok(send_dead_letter(&origin, &reject, record, &original_headers, out))
+        let origin = Origin { log: relay.source.clone(), offset: relay.offset };
+        Ok(send_dead_letter(&origin, reject, record, &WithoutOurs(record.headers), out))
     }
+}
+
+/// A relay that was decoded and read ahead for.
+#[derive(Clone, Copy)]
+pub(super) struct Relayed<'a> {
+    pub relay: &'a RelayHeader,
+    /// What its source's record says.
+    pub event: &'a Result<Event<'a>, Reject>,
+    pub foreseen: &'a Foreseen,
 }
 
 /// The original headers of a relayed record.

@@ -8,12 +8,13 @@ use super::cold::{Cold, ColdStore};
 use super::contribution::Reaches;
 use super::dead_letter::{DeadLetter, Origin};
 use super::error::TaskError;
+use super::exchange::Relayed;
 use super::positions::{LogPosition, Positions};
 use super::record::{Headers, Record, TimestampKind};
-use super::relay::{Inbox, OpenGap, RelayHeader, SourceLog};
+use super::relay::{Inbox, Incoming, OpenGap, RelayHeader, SourceLog};
 use crate::config::Fingerprint;
 use crate::decode::{CONTENT_TYPE_HEADER, Format, RawRecord, Rules, decode};
-use crate::engine::{Applied, Engine, Settings as EngineSettings};
+use crate::engine::{Applied, Engine, Foreseen, Settings as EngineSettings};
 use crate::model::{Event, EventKind, Offset, Reason, Reject, TaskName, TopicPartition, Version, owner};
 use crate::rows::ServingRows;
 
@@ -85,14 +86,25 @@ pub trait Outbox {
 pub enum Decoded<'a> {
     /// It lies before the log's position.
     Passed,
-    /// It is of the exchange.
-    Exchange,
+    /// It is of the exchange, and no relay: what its header says, if onecode wrote it.
+    Exchange(Option<Incoming>),
+    /// It was passed on by another task.
+    Relay {
+        /// From where.
+        relay: RelayHeader,
+        /// What the record says, if it is accepted.
+        event: Result<Event<'a>, Reject>,
+        /// What [`Task::foresee`] found out about it.
+        foreseen: Foreseen,
+    },
     /// It is accepted.
     Event {
         /// What it says.
         event: Event<'a>,
         /// Which task owns its customer; `None`: it is no customer's own event.
         destination: Option<u32>,
+        /// What [`Task::foresee`] found out about it.
+        foreseen: Foreseen,
     },
     /// It is not.
     Rejected(Reject),
@@ -281,21 +293,22 @@ impl Task {
     /// Decodes a record of the task's `log`-th log. Changes nothing: records may be decoded before those in front of them are applied.
     pub fn decode<'a>(&self, log: usize, record: &Record<'a>) -> Decoded<'a> {
         let Some(at) = self.logs.get(log).filter(|at| record.offset >= at.next) else { return Decoded::Passed };
-        let LogRole::Input { kind, format } = at.role else { return Decoded::Exchange };
+        let LogRole::Input { kind, format } = at.role else { return self.decode_exchange(record) };
         let raw = RawRecord { value: record.value, content_type: None, timestamp_ms: record.timestamp_ms };
         match decode(kind, format_of(record, format), raw, &self.settings.rules) {
             Ok(event) => {
                 let destination = event.is_customers_own().then(|| owner(&event.customer_id, self.settings.tasks));
-                Decoded::Event { event, destination }
+                Decoded::Event { event, destination, foreseen: Foreseen::default() }
             }
             Err(reject) => Decoded::Rejected(reject),
         }
     }
 
-    /// Reads ahead in memory for records that are applied next. Changes nothing.
-    pub fn foresee(&self, records: &[Decoded<'_>]) {
-        self.engine.foresee_events(records.iter().filter_map(|record| match record {
-            Decoded::Event { event, destination } => Some(event).filter(|_| *destination == self.identity.owns),
+    /// Reads ahead in memory for records that are applied next. Changes nothing but what is known about them.
+    pub fn foresee(&self, records: &mut [Decoded<'_>]) {
+        self.engine.foresee_events(records.iter_mut().filter_map(|record| match record {
+            Decoded::Event { event, destination, foreseen } if *destination == self.identity.owns => Some((&*event, foreseen)),
+            Decoded::Relay { event: Ok(event), foreseen, .. } => Some((&*event, foreseen)),
             _ => None,
         }));
     }
@@ -319,9 +332,10 @@ impl Task {
         self.moved = true;
         match decoded {
             Decoded::Passed => Ok(Outcome::AlreadyApplied),
-            Decoded::Exchange => self.on_exchange(log, record, out),
+            Decoded::Exchange(incoming) => self.on_exchange(log, record, incoming.as_ref(), out),
+            Decoded::Relay { relay, event, foreseen } => self.on_relay(Relayed { relay, event, foreseen }, record, out),
             Decoded::Rejected(reject) => Ok(self.reject(log, record, reject, out)),
-            Decoded::Event { event, destination } => self.on_event(log, record, (event, *destination), out),
+            Decoded::Event { event, destination, foreseen } => self.on_event(log, record, (event, *destination, foreseen), out),
         }
     }
 
@@ -335,7 +349,7 @@ impl Task {
         &mut self,
         log: usize,
         record: &Record<'_>,
-        (event, destination): (&Event<'_>, Option<u32>),
+        (event, destination, foreseen): (&Event<'_>, Option<u32>, &Foreseen),
         out: &mut O,
     ) -> Result<Outcome, TaskError> {
         let kind = event.kind();
@@ -345,7 +359,7 @@ impl Task {
         };
         if self.identity.owns == Some(destination) {
             self.fetch_for_event(event)?;
-            return Ok(match self.engine.apply(event) {
+            return Ok(match self.engine.apply_foreseen(event, foreseen) {
                 Applied::Applied => {
                     out.archive(event);
                     Outcome::Applied(kind)

@@ -258,8 +258,9 @@ impl Worker {
     pub fn on_records<I: Io>(&mut self, io: &mut I, log: usize, records: &[Record<'_>]) -> Result<(), Fatal> {
         let Some(assigned) = self.logs.get_mut(log) else { return Ok(()) };
         let Some(Slot { phase: Phase::Running(running), .. }) = self.slots.get_mut(assigned.slot) else { return Ok(()) };
-        let decoded: SmallVec<[Decoded<'_>; FORESEEN]> = records.iter().map(|record| running.task.decode(assigned.index, record)).collect();
-        running.task.foresee(&decoded);
+        let mut decoded: SmallVec<[Decoded<'_>; FORESEEN]> =
+            records.iter().map(|record| running.task.decode(assigned.index, record)).collect();
+        running.task.foresee(&mut decoded);
         let ticket = Ticket { run: running.run, epoch: running.epoch };
         for (record, decoded) in records.iter().zip(&decoded) {
             let (archive, counters) = (&mut self.archive_open, &mut self.counters);

@@ -21,6 +21,13 @@ pub(in crate::engine) struct LinkAhead {
     referral: Ahead,
 }
 
+/// What the texts of a link are found by.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct LinkHashes {
+    pub(super) share: u64,
+    pub(super) sharer: u64,
+}
+
 impl LinkAhead {
     fn is_some(&self) -> bool {
         self.brand.is_some()
@@ -28,10 +35,15 @@ impl LinkAhead {
 }
 
 impl Graph {
+    /// What the texts of a link are found by.
+    pub(in crate::engine) fn link_hashes(&self, share_id: &str, sharer_id: &str) -> LinkHashes {
+        LinkHashes { share: self.texts.hash(share_id), sharer: self.texts.hash(sharer_id) }
+    }
+
     /// Asks for what the index of texts has of its texts.
-    pub(in crate::engine) fn begin_link(&self, brand: BrandId, share_id: &str, sharer_id: &str) -> LinkAhead {
-        let (share, sharer) = (self.begin_text(share_id), self.begin_text(sharer_id));
-        LinkAhead { brand: Some(brand), share, sharer, ..LinkAhead::default() }
+    pub(in crate::engine) fn begin_link(&self, brand: BrandId, hashes: LinkHashes) -> LinkAhead {
+        let begin = |hash| Ahead::begin(self.texts.index(), hash);
+        LinkAhead { brand: Some(brand), share: begin(hashes.share), sharer: begin(hashes.sharer), ..LinkAhead::default() }
     }
 
     /// Asks for what the index of texts has of one.

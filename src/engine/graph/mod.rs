@@ -34,7 +34,7 @@ use super::slab::{Slab, Slot};
 use crate::engine::brands::BrandId;
 use crate::model::{Measure, Sums, Version};
 
-pub(super) use self::foresee::LinkAhead;
+pub(super) use self::foresee::{LinkAhead, LinkHashes};
 pub(super) use self::links::Link;
 pub use self::received::{Contribution, ContributionError};
 pub(in crate::engine) use self::received::{Parties, Receiver};
@@ -199,8 +199,14 @@ impl Graph {
 
     /// The number of a link.
     pub(super) fn link(&mut self, brand: BrandId, share_id: &str, sharer_id: &str) -> Link {
-        let key = LinkKey { brand, share: self.texts.intern(share_id), sharer: self.texts.intern(sharer_id) };
-        self.links.intern(key)
+        self.link_hashed(self.link_hashes(share_id, sharer_id), brand, share_id, sharer_id)
+    }
+
+    /// The same, where the hashes of both texts are known.
+    pub(super) fn link_hashed(&mut self, hashes: LinkHashes, brand: BrandId, share_id: &str, sharer_id: &str) -> Link {
+        let share = self.texts.intern_hashed(hashes.share, share_id);
+        let sharer = self.texts.intern_hashed(hashes.sharer, sharer_id);
+        self.links.intern(LinkKey { brand, share, sharer })
     }
 
     /// Share and sharer.

@@ -27,7 +27,12 @@ pub(in crate::engine) struct Texts {
 impl Texts {
     /// The number of a text.
     pub(super) fn intern(&mut self, text: &str) -> TextId {
-        let hash = self.hash(text);
+        self.intern_hashed(self.hash(text), text)
+    }
+
+    /// The same, where its hash is known.
+    pub(super) fn intern_hashed(&mut self, hash: u64, text: &str) -> TextId {
+        debug_assert_eq!(hash, self.hash(text), "the hash of another text");
         if let Some(slot) = self.index.find(hash, |slot| *self.entries[slot] == *text) {
             return TextId(slot);
         }
