@@ -82,7 +82,6 @@ pub trait Outbox {
 
 /// A record that was read and not applied yet.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are events, and some dozens of them lie side by side")]
 pub enum Decoded<'a> {
     /// It lies before the log's position.
     Passed,
