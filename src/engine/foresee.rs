@@ -47,8 +47,12 @@ struct EventAhead {
     customer: Ahead,
     minute_cell: Ahead,
     day_cell: Ahead,
+    /// Of the customer's first event so far, if this one is earlier: its cells lose a customer.
+    first_minute_cell: Ahead,
+    first_day_cell: Ahead,
     via: LinkAhead,
     own_share: LinkAhead,
+    time_ms: i64,
 }
 
 /// Where what a contribution touches will be looked for.
@@ -81,9 +85,11 @@ pub struct Foreseen {
     pub(super) via: Option<LinkHashes>,
 }
 
-/// Where an event counts, if its texts still have these numbers.
+/// Where an event counts, as long as no text has lost its number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlaceAhead {
+    /// [`super::symbols::Symbols::losses`] then.
+    pub(super) losses: u64,
     pub(super) place: Place,
     pub(super) cells: CellHashes,
 }
@@ -113,6 +119,7 @@ impl Engine {
         }
         for ahead in &mut all {
             self.see_beyond(&ahead.customer);
+            self.begin_first_cells(ahead);
             if let Some(slot) = ahead.minute_cell.slot() {
                 self.minute_cells.prefetch_beyond(slot);
             }
@@ -123,6 +130,12 @@ impl Engine {
             self.graph.see_link(&mut ahead.own_share);
         }
         for ahead in &mut all {
+            if let Some(slot) = ahead.first_minute_cell.guess(self.minute_cells.index()) {
+                self.minute_cells.prefetch(slot);
+            }
+            if let Some(slot) = ahead.first_day_cell.guess(self.day_cells.index()) {
+                self.day_cells.prefetch(slot);
+            }
             self.graph.begin_visit(&mut ahead.via, ahead.customer.slot());
         }
         all.iter_mut().for_each(|ahead| self.graph.see_visit(&mut ahead.via));
@@ -132,13 +145,14 @@ impl Engine {
     fn begin_event(&self, event: &Event<'_>, foreseen: &mut Foreseen) -> Option<EventAhead> {
         let brand = self.brands.find(&event.brand).filter(|_| event.is_customers_own())?;
         let hash = self.customers.hash(brand, &event.customer_id);
-        let mut ahead = EventAhead { customer: Ahead::begin(self.customers.index(), hash), ..EventAhead::default() };
+        let customer = Ahead::begin(self.customers.index(), hash);
+        let mut ahead = EventAhead { customer, time_ms: event.time_ms, ..EventAhead::default() };
         *foreseen = Foreseen { brand: Some(brand), hash, ..Foreseen::default() };
         if let Some(place) = self.known_place_of(event) {
             let cells = self.cell_hashes(brand, &place);
             ahead.minute_cell = Ahead::begin(self.minute_cells.index(), cells.minute);
             ahead.day_cell = Ahead::begin(self.day_cells.index(), cells.day);
-            foreseen.place = Some(PlaceAhead { place, cells });
+            foreseen.place = Some(PlaceAhead { losses: self.symbols.losses(), place, cells });
         }
         if let Some(via) = event.counted_via() {
             let hashes = self.graph.link_hashes(&via.share_id, &via.sharer_id);
@@ -149,6 +163,16 @@ impl Engine {
             ahead.own_share = self.graph.begin_link(brand, self.graph.link_hashes(&share.share_id, &event.customer_id));
         }
         Some(ahead)
+    }
+
+    /// The customer is here: whether the event will be its first, and where that was until now.
+    fn begin_first_cells(&self, ahead: &mut EventAhead) {
+        let Some(customer) = ahead.customer.slot().map(|slot| self.customers.get(slot)) else { return };
+        if customer.first.is_known() && ahead.time_ms <= customer.first.time_ms {
+            let cells = self.cell_hashes(customer.brand, &customer.first);
+            ahead.first_minute_cell = Ahead::begin(self.minute_cells.index(), cells.minute);
+            ahead.first_day_cell = Ahead::begin(self.day_cells.index(), cells.day);
+        }
     }
 
     /// What the cells of a place are found by.
@@ -217,6 +241,11 @@ impl Engine {
             visitor: visitor.map(|id| self.graph.begin_text(id)).unwrap_or_default(),
             ..HeardAhead::default()
         }
+    }
+
+    /// The same for what only sharers have of customers that are to be written.
+    pub(super) fn foresee_sharers(&self, customers: &[Slot]) {
+        customers.iter().for_each(|slot| self.graph.see_sharer(self.customers.get(*slot)));
     }
 
     /// The same for customers and links that are to be written.

@@ -356,12 +356,10 @@ impl Engine {
     fn place_of(&mut self, brand: BrandId, event: &Event<'_>, foreseen: &Foreseen) -> (Place, CellHashes) {
         let Dimensions { region, texts: PlaceTexts { campaign, sku, channel } } = Dimensions::of(event);
         let symbols = &mut self.symbols;
-        if let Some(PlaceAhead { place, cells }) = foreseen.place
-            && [(place.campaign, campaign), (place.sku, sku), (place.channel, channel)]
-                .into_iter()
-                .all(|(known, text)| symbols.keep_if(known, text))
-        {
+        if let Some(PlaceAhead { place, cells, .. }) = foreseen.place.filter(|ahead| ahead.losses == symbols.losses()) {
+            [place.campaign, place.sku, place.channel].into_iter().for_each(|symbol| symbols.keep(symbol));
             debug_assert_eq!((place.time_ms, place.region), (event.time_ms, region), "read ahead for another event");
+            debug_assert_eq!([place.campaign, place.sku, place.channel].map(|symbol| symbols.text(symbol)), [campaign, sku, channel]);
             return (place, cells);
         }
         let (campaign, sku, channel) = (symbols.intern(campaign), symbols.intern(sku), symbols.intern(channel));

@@ -47,6 +47,7 @@ impl Engine {
         }
         for slots in std::mem::take(&mut self.customers.to_be_served).chunks(FORESEEN) {
             self.foresee_names(slots.iter().map(|slot| (*slot, self.customers.get(*slot).link)));
+            self.foresee_sharers(slots);
             for slot in slots {
                 self.drain_customer(*slot, version, out);
             }

@@ -42,6 +42,7 @@ pub(super) struct Symbols {
     index: SlotIndex,
     hasher: foldhash::quality::FixedState,
     pass: u32,
+    losses: u64,
     text_bytes: usize,
 }
 
@@ -49,7 +50,7 @@ impl Symbols {
     pub(super) fn new() -> Self {
         let mut entries = Slab::new();
         entries.insert(Entry { text: Some("".into()), mark: 0 });
-        Symbols { entries, index: SlotIndex::new(), hasher: foldhash::quality::FixedState::default(), pass: 0, text_bytes: 0 }
+        Symbols { entries, index: SlotIndex::new(), hasher: foldhash::quality::FixedState::default(), pass: 0, losses: 0, text_bytes: 0 }
     }
 
     /// The number of a text.
@@ -76,13 +77,9 @@ impl Symbols {
         self.index.find(self.hasher.hash_one(text), |slot| self.entries[slot].text() == text).map(Symbol)
     }
 
-    /// Keeps a number that a text had, if it still has it.
-    pub(super) fn keep_if(&mut self, symbol: Symbol, text: &str) -> bool {
-        let is_it = self.text(symbol) == text;
-        if is_it {
-            self.keep(symbol);
-        }
-        is_it
+    /// How often a number may have been taken from its text: as long as this stays the same, what [`Symbols::find`] said holds.
+    pub(super) fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// The text of a number.
@@ -102,6 +99,7 @@ impl Symbols {
 
     /// Drops what nobody was found to hold since [`Symbols::begin_pass`].
     pub(super) fn end_pass(&mut self) {
+        self.losses += 1;
         for slot in 1..self.entries.slots() {
             let entry = &self.entries[slot];
             let Some(text) = entry.text.as_deref().filter(|_| entry.mark != self.pass) else { continue };

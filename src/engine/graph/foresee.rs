@@ -1,13 +1,16 @@
 //! The graph's part of reading ahead in memory (`engine/foresee.rs`): steps of which each reads what the one before named.
 
+use smallvec::SmallVec;
+
 use super::links::LinkKey;
 use super::pairs::{Held, Pairs};
 use super::texts::TextId;
 use super::{Graph, Link};
+use crate::engine::FORESEEN;
 use crate::engine::brands::BrandId;
 use crate::engine::customer::Customer;
 use crate::engine::foresee::{Ahead, HeardAhead};
-use crate::engine::prefetch::prefetch;
+use crate::engine::prefetch::{prefetch, prefetch_all};
 use crate::engine::slab::Slot;
 
 /// Where a link and what belongs to it will be looked for.
@@ -63,6 +66,29 @@ impl Graph {
     pub(super) fn prefetch_texts(&self, texts: impl Iterator<Item = TextId> + Clone) {
         texts.clone().for_each(|text| self.texts.prefetch(text));
         texts.for_each(|text| self.texts.prefetch_beyond(text));
+    }
+
+    /// Asks for shares that are to be written: themselves, what their makers said of them, and all names.
+    pub(super) fn prefetch_shares(&self, nodes: &[Slot]) {
+        let shares = || nodes.iter().map(|node| &self.shares[*node]);
+        for share in shares() {
+            prefetch(&share.link);
+            prefetch(&share.own);
+            prefetch(&share.brought);
+            prefetch(&share.below);
+            prefetch(&share.stored);
+        }
+        shares().filter_map(|share| share.own.as_deref()).for_each(prefetch);
+        let parents = shares().filter_map(|share| Some(share.own.as_deref()?.parent));
+        self.prefetch_names(shares().map(|share| share.link).chain(parents));
+        shares().filter_map(|share| share.own.as_deref()).for_each(|own| prefetch_all(own.event_id.as_bytes()));
+    }
+
+    /// Asks for the pairs of shares and those that they passed on.
+    pub(super) fn prefetch_passed_on(&self, pairs: impl Iterator<Item = (Link, Link)> + Clone) {
+        self.prefetch_names(pairs.clone().flat_map(|(share, parent)| [share, parent]));
+        let nodes: SmallVec<[Slot; FORESEEN]> = pairs.filter_map(|(share, _)| self.links.node(share)).collect();
+        self.prefetch_shares(&nodes);
     }
 
     /// Asks for where the text of a visitor or child lies.

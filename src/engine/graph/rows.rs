@@ -2,6 +2,7 @@
 
 use super::Graph;
 use crate::engine::customer::Customer;
+use crate::engine::slab::Slot;
 use crate::engine::{Engine, FORESEEN};
 use crate::model::Version;
 use crate::rows::ServingRows;
@@ -39,54 +40,68 @@ impl Engine {
                 out.push_referral(brand, customer.names.id(), parent.map(|names| (names, customer.first.time_ms)), version);
             }
         }
-        for slot in self.customers.take_marked(Customer::SUBTREE_TO_BE_SERVED) {
-            let customer = self.customers.get(slot);
-            if customer.sharer == Customer::NO_SHARER {
-                continue;
-            }
-            let brand = self.brands.name(customer.brand);
-            self.graph.sharers[customer.sharer].below.drain_dirty(|layer, amounts| {
-                out.push_subtree(brand, customer.names.id(), layer.level, layer.month, amounts, version);
-            });
+        for slots in self.customers.take_marked(Customer::SUBTREE_TO_BE_SERVED).chunks(FORESEEN) {
+            self.foresee_sharers(slots);
+            slots.iter().for_each(|slot| self.drain_subtree(*slot, version, out));
         }
         self.drain_shares(version, out);
         self.graph.dirty_layers = 0;
     }
 
+    fn drain_subtree(&mut self, slot: Slot, version: Version, out: &mut ServingRows) {
+        let customer = self.customers.get(slot);
+        if customer.sharer == Customer::NO_SHARER {
+            return;
+        }
+        let brand = self.brands.name(customer.brand);
+        self.graph.sharers[customer.sharer].below.drain_dirty(|layer, amounts| {
+            out.push_subtree(brand, customer.names.id(), layer.level, layer.month, amounts, version);
+        });
+    }
+
     fn drain_shares(&mut self, version: Version, out: &mut ServingRows) {
+        for nodes in self.graph.take_shares_to_be_served().chunks(FORESEEN) {
+            self.graph.prefetch_shares(nodes);
+            nodes.iter().for_each(|node| self.drain_share(*node, version, out));
+        }
         let Engine { graph, brands, .. } = self;
-        for node in graph.take_shares_to_be_served() {
-            let share = &graph.shares[node];
-            let (share_id, sharer_id) = graph.links.names(share.link, &graph.texts);
-            let own = share.own.as_deref();
-            let text = |id: Option<super::texts::TextId>| id.map_or("", |known| graph.texts.text(known));
-            let row = ShareRow {
-                brand: brands.name(graph.links.key(share.link).brand),
-                sharer_id,
-                share_id,
-                parent: own.and_then(|known| graph.names(known.parent)).unwrap_or(("", "")),
-                time_ms: own.map_or(0, |known| known.time_ms),
-                campaign: text(own.map(|known| known.campaign)),
-                sku: text(own.map(|known| known.sku)),
-                channel: text(own.map(|known| known.channel)),
-                region: own.map_or(0, |known| known.region),
-                rewarded: own.is_some_and(|known| known.rewarded),
-                visitors: share.brought.visitors,
-                brought: share.brought.clamped(),
-            };
-            out.push_share(&row, version);
-            let level = LevelRow { brand: row.brand, sharer_id, share_id, level: 0 };
-            out.push_cascade(&level, graph.cascade_itself(node), version);
+        for nodes in graph.take_cascades_to_be_served().chunks(FORESEEN) {
+            graph.prefetch_shares(nodes);
+            for node in nodes {
+                let Graph { shares, links, texts, .. } = &mut *graph;
+                let share = &mut shares[*node];
+                let (share_id, sharer_id) = links.names(share.link, texts);
+                let brand = brands.name(links.key(share.link).brand);
+                share.below.drain_dirty(|layer, amounts| {
+                    out.push_cascade(&LevelRow { brand, sharer_id, share_id, level: layer.level }, amounts, version);
+                });
+            }
         }
-        for node in graph.take_cascades_to_be_served() {
-            let Graph { shares, links, texts, .. } = &mut *graph;
-            let share = &mut shares[node];
-            let (share_id, sharer_id) = links.names(share.link, texts);
-            let brand = brands.name(links.key(share.link).brand);
-            share.below.drain_dirty(|layer, amounts| {
-                out.push_cascade(&LevelRow { brand, sharer_id, share_id, level: layer.level }, amounts, version);
-            });
-        }
+    }
+
+    fn drain_share(&self, node: Slot, version: Version, out: &mut ServingRows) {
+        let Engine { graph, brands, .. } = self;
+        let share = &graph.shares[node];
+        let (share_id, sharer_id) = graph.links.names(share.link, &graph.texts);
+        let own = share.own.as_deref();
+        let text = |id: Option<super::texts::TextId>| id.map_or("", |known| graph.texts.text(known));
+        let row = ShareRow {
+            brand: brands.name(graph.links.key(share.link).brand),
+            sharer_id,
+            share_id,
+            parent: own.and_then(|known| graph.names(known.parent)).unwrap_or(("", "")),
+            time_ms: own.map_or(0, |known| known.time_ms),
+            campaign: text(own.map(|known| known.campaign)),
+            sku: text(own.map(|known| known.sku)),
+            channel: text(own.map(|known| known.channel)),
+            region: own.map_or(0, |known| known.region),
+            rewarded: own.is_some_and(|known| known.rewarded),
+            visitors: share.brought.visitors,
+            brought: share.brought.clamped(),
+        };
+        out.push_share(&row, version);
+        let level = LevelRow { brand: row.brand, sharer_id, share_id, level: 0 };
+        out.push_cascade(&level, graph.cascade_itself(node), version);
     }
 
     /// Makes every row of the graph wait to be served.

@@ -41,18 +41,23 @@ impl Engine {
         }
         for slots in self.graph.outbound_referrals.take_to_be_sent().chunks(FORESEEN) {
             let customers = slots.iter().map(|slot| self.graph.outbound_referrals.get(*slot).left);
-            self.foresee_names(customers.map(|customer| (customer, self.customers.get(customer).link)));
+            self.foresee_names(customers.clone().map(|customer| (customer, self.customers.get(customer).link)));
+            let customers: SmallVec<[Slot; FORESEEN]> = customers.collect();
+            self.foresee_sharers(&customers);
             for slot in slots {
                 bytes.clear();
                 let sharer_id = self.write_referral(*slot, &mut bytes);
                 send(sharer_id, &bytes);
             }
         }
-        for (share, parent) in self.graph.passed_on.take() {
-            bytes.clear();
-            let brand = self.brands.name(self.graph.links.key(share).brand);
-            Writer(&mut bytes).text(1, brand).message(4, |cascade| self.graph.write_cascade(share, parent, cascade));
-            send(self.graph.links.names(parent, &self.graph.texts).1, &bytes);
+        for pairs in self.graph.passed_on.take().chunks(FORESEEN) {
+            self.graph.prefetch_passed_on(pairs.iter().copied());
+            for (share, parent) in pairs {
+                bytes.clear();
+                let brand = self.brands.name(self.graph.links.key(*share).brand);
+                Writer(&mut bytes).text(1, brand).message(4, |cascade| self.graph.write_cascade(*share, *parent, cascade));
+                send(self.graph.links.names(*parent, &self.graph.texts).1, &bytes);
+            }
         }
     }
 

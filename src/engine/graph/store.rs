@@ -193,18 +193,25 @@ impl Engine {
 
     fn cut_shares(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, graph, live, .. } = self;
-        for node in graph.take_shares_to_be_cut() {
-            if graph.write_share_row(node, brands, &mut out.bytes) {
-                out.row(StateKind::Share, true, &mut graph.shares[node].stored, live);
+        for nodes in graph.take_shares_to_be_cut().chunks(FORESEEN) {
+            graph.prefetch_shares(nodes);
+            for node in nodes {
+                if graph.write_share_row(*node, brands, &mut out.bytes) {
+                    out.row(StateKind::Share, true, &mut graph.shares[*node].stored, live);
+                }
             }
         }
     }
 
     fn cut_child_shares(&mut self, out: &mut Cutter<'_>) {
         let Engine { brands, graph, live, .. } = self;
-        for slot in graph.child_shares.take_to_be_cut() {
-            graph.write_child_share(slot, brands, &mut out.bytes);
-            graph.child_shares.change(slot, |pair| out.row(StateKind::ChildShare, true, &mut pair.stored, live));
+        for slots in graph.child_shares.take_to_be_cut().chunks(FORESEEN) {
+            let pairs = slots.iter().map(|slot| graph.child_shares.get(*slot));
+            graph.prefetch_names(pairs.flat_map(|pair| [Link(pair.left), Link(pair.right)]));
+            for slot in slots {
+                graph.write_child_share(*slot, brands, &mut out.bytes);
+                graph.child_shares.change(*slot, |pair| out.row(StateKind::ChildShare, true, &mut pair.stored, live));
+            }
         }
     }
 
