@@ -17,7 +17,9 @@ const MS_PER_MINUTE: i64 = 60_000;
 pub(super) const MOST_INLINE: usize = 32;
 /// For so many more ids room is made at least.
 const LEAST_GROWTH: usize = 1;
-/// Ids in a full chunk.
+/// A chunk with so many ids takes no more: the open one is written anew by every checkpoint.
+const FULL: usize = 64;
+/// Ids that a stored chunk has at most: earlier releases filled them so far.
 pub(super) const CHUNK: usize = 512;
 /// Chunks a customer may have, so that a place in them fits 32 bits.
 pub(super) const MOST_CHUNKS: u32 = 1 << 23;
@@ -74,6 +76,8 @@ pub(super) struct ManyIds {
     index: HashTable<u32>,
     /// The chunk that takes the next id.
     open: u32,
+    /// No chunk before this one is free.
+    next_free: u32,
 }
 
 #[derive(Debug, Default)]
@@ -177,7 +181,7 @@ impl Ids {
         many.restore(number, ids, stored)
     }
 
-    /// Forgets inline ids and whole chunks older than a limit; of chunks no more than [`MOST_FORGOTTEN`] at once.
+    /// Forgets inline ids and whole chunks older than a limit; of chunks about [`MOST_FORGOTTEN`] ids at once.
     pub(super) fn forget_before(&mut self, limit_ms: i64) -> Forgotten {
         match self {
             Ids::Few(ids) => {
@@ -191,7 +195,7 @@ impl Ids {
                 if many.chunks.iter().all(|chunk| chunk.ids.is_empty() && !chunk.is_dirty && chunk.stored.is_none()) {
                     *self = Ids::default();
                 }
-                Forgotten { inline: false, chunks, may_be_more: forgotten == MOST_FORGOTTEN }
+                Forgotten { inline: false, chunks, may_be_more: forgotten >= MOST_FORGOTTEN }
             }
         }
     }
@@ -208,8 +212,8 @@ impl Ids {
     }
 }
 
-/// Chunks forgotten at once: a busy customer must not hold up the others.
-pub(super) const MOST_FORGOTTEN: usize = 8;
+/// About so many ids of chunks are forgotten at once: a busy customer must not hold up the others.
+const MOST_FORGOTTEN: usize = 4_096;
 
 /// What [`Ids::forget_before`] did.
 pub(super) struct Forgotten {
@@ -237,12 +241,13 @@ impl ManyIds {
 
     /// Appends an id that is not there; the number of the chunk if that had no unsaved change yet.
     fn push(&mut self, id: RememberedId) -> Option<u32> {
-        if self.chunks.get(self.open as usize).is_none_or(|chunk| chunk.ids.len() >= CHUNK) {
-            let free = self.chunks.iter().position(|chunk| chunk.ids.is_empty()).unwrap_or(self.chunks.len());
-            if free == self.chunks.len() {
+        if self.chunks.get(self.open as usize).is_none_or(|chunk| chunk.ids.len() >= FULL) {
+            let mut behind = (self.next_free..).zip(self.chunks.iter().skip(self.next_free as usize));
+            let free = behind.find(|(_, chunk)| chunk.ids.is_empty()).map_or(self.chunks.len() as u32, |(number, _)| number);
+            if free as usize == self.chunks.len() {
                 self.chunks.push(Chunk::default());
             }
-            self.open = free as u32;
+            (self.open, self.next_free) = (free, free + 1);
         }
         let number = self.open;
         let chunk = self.chunks.get_mut(number as usize)?;
@@ -269,7 +274,7 @@ impl ManyIds {
         }
         let hashes: Vec<u64> = ids.iter().map(|id| id.hash).collect();
         *chunk = Chunk { minute: ids.iter().map(|id| id.minute).max().unwrap_or_default(), ids, is_dirty: false, stored: Some(stored) };
-        if chunk.ids.len() < CHUNK {
+        if chunk.ids.len() < FULL {
             self.open = number;
         }
         for (position, hash) in hashes.into_iter().enumerate() {
@@ -278,18 +283,18 @@ impl ManyIds {
         true
     }
 
-    /// Numbers of the chunks that had no unsaved change before, and how many went.
+    /// Numbers of the chunks that had no unsaved change before, and how many ids went.
     fn forget_before(&mut self, limit_ms: i64) -> (Vec<u32>, usize) {
-        let ManyIds { chunks, index, .. } = self;
+        let ManyIds { chunks, index, next_free, .. } = self;
         let (mut dirtied, mut forgotten) = (Vec::new(), 0);
         for (number, chunk) in (0_u32..).zip(chunks) {
             if chunk.ids.is_empty() || !is_minute_before(chunk.minute, limit_ms) {
                 continue;
             }
-            if forgotten == MOST_FORGOTTEN {
+            if forgotten >= MOST_FORGOTTEN {
                 break;
             }
-            forgotten += 1;
+            forgotten += chunk.ids.len();
             for (position, id) in std::mem::take(&mut chunk.ids).into_iter().enumerate() {
                 let place = Self::place(number, position);
                 if let Ok(entry) = index.find_entry(id.hash, |other| *other == place) {
@@ -297,6 +302,7 @@ impl ManyIds {
                 }
             }
             chunk.minute = 0;
+            *next_free = number.min(*next_free);
             if !std::mem::replace(&mut chunk.is_dirty, true) {
                 dirtied.push(number);
             }
@@ -322,29 +328,27 @@ mod tests {
             assert_eq!(ids.remember(RememberedId { content: 9_999, ..id(number, 10) }), Seen::WithOtherContent);
         }
         assert!(ids.inline().is_empty());
-        assert_eq!(
-            (0..5).map(|number| ids.chunk_mut(number).map_or(0, |chunk| chunk.ids.len())).collect::<Vec<_>>(),
-            [512, 512, 512, 464, 0]
-        );
+        let lengths = (0..33).map(|number| ids.chunk_mut(number).map_or(0, |chunk| chunk.ids.len()));
+        assert_eq!(lengths.collect::<Vec<_>>(), [&[FULL; 31][..], &[16, 0]].concat());
     }
 
     #[test]
     fn a_chunk_is_reported_once_until_it_is_saved() {
         let mut ids = Ids::default();
         let mut reported = Vec::new();
-        for number in 0..1_100 {
+        for number in 0..140 {
             if let Seen::Never { dirtied_chunk: Some(chunk) } = ids.remember(id(number, 10)) {
                 reported.push((number, chunk));
             }
         }
-        assert_eq!(reported, [(MOST_INLINE as u64, 0), (512, 1), (1_024, 2)]);
+        assert_eq!(reported, [(MOST_INLINE as u64, 0), (64, 1), (128, 2)]);
     }
 
     #[test]
     fn whole_chunks_are_forgotten_and_their_numbers_used_again() {
         let mut ids = Ids::default();
-        for number in 0..1_024 {
-            ids.remember(id(number, if number < 512 { 10 } else { 20 }));
+        for number in 0..2 * FULL as u64 {
+            ids.remember(id(number, if number < FULL as u64 { 10 } else { 20 }));
         }
         for number in 0..2 {
             ids.chunk_mut(number).expect("a chunk").is_dirty = false;
@@ -352,19 +356,32 @@ mod tests {
         assert!(ids.forget_before(600_000).chunks.is_empty(), "minute 10 is not before minute 10");
         assert_eq!(ids.forget_before(600_001).chunks, [0]);
         assert!(matches!(ids.remember(id(5, 30)), Seen::Never { dirtied_chunk: None }));
-        assert_eq!(ids.remember(id(600, 20)), Seen::Before);
+        assert_eq!(ids.remember(id(100, 20)), Seen::Before);
         assert_eq!(ids.chunk_mut(0).map(|chunk| chunk.ids.len()), Some(1));
     }
 
     #[test]
     fn many_chunks_are_forgotten_in_pieces() {
         let mut ids = Ids::default();
-        for number in 0..20 * CHUNK as u64 {
+        for number in 0..10_000 {
             ids.remember(id(number, 10));
         }
         let pieces: Vec<bool> = (0..3).map(|_| ids.forget_before(i64::MAX).may_be_more).collect();
         assert_eq!(pieces, [true, true, false]);
         assert!(matches!(ids.remember(id(5, 30)), Seen::Never { .. }), "all are forgotten");
+    }
+
+    #[test]
+    fn chunks_of_earlier_releases_are_taken_back_whole() {
+        let mut ids = Ids::default();
+        let stored = NonZeroU64::MIN;
+        for number in 0..2 {
+            let chunk = (0..CHUNK as u64).map(|position| id(u64::from(number) * CHUNK as u64 + position, 10)).collect();
+            assert!(ids.restore_chunk(number, chunk, stored));
+        }
+        assert!((0..2 * CHUNK as u64).all(|number| ids.remember(id(number, 10)) == Seen::Before));
+        assert_eq!(ids.remember(id(5_000, 10)), Seen::Never { dirtied_chunk: Some(2) });
+        assert_eq!(ids.chunk_mut(2).map(|chunk| chunk.ids.len()), Some(1), "what was full before takes no more");
     }
 
     #[test]
