@@ -193,7 +193,6 @@ pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
 
 /// Parses the command line, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
-    crate::kafka::native::keep_freed_memory();
     let cli = Cli::parse();
     let mut out = io::stdout().lock();
     let ended = logs::init(cli.log_format, cli.command.default_level())

@@ -13,7 +13,6 @@
 mod batch;
 #[cfg(leader_guard)]
 mod leader_guard;
-mod memory;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -25,7 +24,6 @@ use rdkafka_sys as sys;
 use sys::rd_kafka_resp_err_t as Code;
 
 pub use batch::{Batch, Fetched, Message, MessageKind, Run};
-pub use memory::keep_freed_memory;
 
 use crate::model::{Offset, TopicPartition};
 
