@@ -261,3 +261,69 @@ impl Engine {
         Some(Place { time_ms: event.time_ms, campaign, sku, channel, region })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{Format, RawRecord, Rules, decode};
+    use crate::engine::{ForgetRule, Mechanisms, Settings, StateRow};
+    use crate::generate::{GeneratedRecord, Generator, Options};
+    use crate::model::{Calendar, TimeZone, Version};
+    use crate::rows::ServingRows;
+
+    fn engine() -> Engine {
+        Engine::new(Settings {
+            task: "0".into(),
+            calendar: Calendar::new(TimeZone::UTC, Default::default()),
+            forget: ForgetRule { slack_ms: 0, pass_step_ms: 1 },
+            mechanisms: Mechanisms::default(),
+            levels: 3,
+        })
+    }
+
+    fn accepted(record: &GeneratedRecord) -> Option<Event<'_>> {
+        let raw = RawRecord { value: record.value.as_deref(), content_type: None, timestamp_ms: record.due_ms };
+        decode(record.kind, Format::Auto, raw, &Rules::default()).ok()
+    }
+
+    /// All rows of both kinds.
+    fn rows_of(engine: &mut Engine, sequence: u64) -> (ServingRows, Vec<StateRow>) {
+        let (mut rows, mut state) = (ServingRows::default(), Vec::new());
+        engine.drain_rows(Version::new(1, sequence), &mut rows);
+        engine.cut(&mut state);
+        (rows, state)
+    }
+
+    #[test]
+    fn what_was_foreseen_changes_no_result() {
+        const DAY_MS: i64 = 86_400_000;
+        let options = Options { count: 6_000, customers: 300, span_ms: 40 * DAY_MS, malformed: 0.0, duplicates: 0.1, ..Options::default() };
+        let start_ms = options.start_ms;
+        let records: Vec<GeneratedRecord> = Generator::new(options).expect("options").collect();
+        let (mut plain, mut foreseeing) = (engine(), engine());
+        let mut used = 0;
+        for (number, run) in records.chunks(FORESEEN).enumerate() {
+            let events: Vec<Event<'_>> = run.iter().filter_map(accepted).filter(Event::is_customers_own).collect();
+            let mut foreseen = vec![Foreseen::default(); events.len()];
+            foreseeing.foresee_events(events.iter().zip(&mut foreseen));
+            // In every third run texts lose their numbers meanwhile.
+            if number % 3 == 0 {
+                for engine in [&mut plain, &mut foreseeing] {
+                    engine.raise_horizon(start_ms + number as i64 * DAY_MS / 6);
+                    engine.raise_reach(start_ms + number as i64 * DAY_MS / 6);
+                    while engine.sweep(100) == 100 {}
+                }
+            }
+            used += foreseen.iter().filter(|foreseen| foreseen.place.is_some() && foreseen.via.is_some()).count();
+            for (event, foreseen) in events.iter().zip(&foreseen) {
+                assert_eq!(plain.apply(event), foreseeing.apply_foreseen(event, foreseen));
+            }
+            if number % 5 == 0 {
+                let sequence = number as u64 + 1;
+                assert_eq!(rows_of(&mut plain, sequence), rows_of(&mut foreseeing, sequence));
+            }
+        }
+        assert!(used > 500, "{used}");
+        assert_eq!(plain.live(), foreseeing.live());
+    }
+}

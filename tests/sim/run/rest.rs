@@ -69,7 +69,7 @@ impl Run {
         for tp in logs {
             for _ in 0..20 {
                 let is_open = self.world.link(slot).fetches.get(&tp).is_some_and(|fetch| !fetch.is_paused);
-                if !is_open || !self.fetch_one(slot, &tp)? {
+                if !is_open || !self.fetch_some(slot, &tp)? {
                     break;
                 }
             }

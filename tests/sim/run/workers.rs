@@ -87,15 +87,15 @@ impl Run {
             return Ok(());
         }
         for _ in 0..self.world.random.pick(&[1, 1, 2, 5, 20]) {
-            if !self.fetch_one(slot, &tp)? {
+            if !self.fetch_some(slot, &tp)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Hands the next record of a log in, or its end. Whether there was anything new.
-    pub(super) fn fetch_one(&mut self, slot: usize, tp: &TopicPartition) -> Result<bool, String> {
+    /// Hands the next few records of a log in, or its end. Whether there was anything new.
+    pub(super) fn fetch_some(&mut self, slot: usize, tp: &TopicPartition) -> Result<bool, String> {
         let log = self.world.kafka.log(tp);
         let (start, end) = (log.start, log.end);
         let Some(fetch) = self.world.links[slot].as_mut().and_then(|link| link.fetches.get_mut(tp)) else { return Ok(false) };
@@ -112,29 +112,30 @@ impl Run {
             })?;
             return Ok(false);
         }
-        let record = log.first_from(fetch.next);
-        match &record {
-            Some(record) => {
-                fetch.next = record.offset + 1;
-                fetch.told_end = None;
-            }
-            None if fetch.told_end == Some(end) => return Ok(false),
-            None => {
-                fetch.next = fetch.next.max(end);
-                fetch.told_end = Some(end);
-            }
+        // Runs of one to four records, as the consumer hands them in, without a throw of the dice.
+        let most = 1 + fetch.next.rem_euclid(4) as usize;
+        let mut records = Vec::new();
+        while let Some(record) = log.first_from(fetch.next).filter(|_| records.len() < most) {
+            fetch.next = record.offset + 1;
+            records.push(record);
+        }
+        if !records.is_empty() {
+            fetch.told_end = None;
+        } else if fetch.told_end == Some(end) {
+            return Ok(false);
+        } else {
+            fetch.next = fetch.next.max(end);
+            fetch.told_end = Some(end);
         }
         let is_producers = self.plan.has_producer_times && !is_exchange(&tp.topic);
         let timestamp_kind = if is_producers { TimestampKind::Create } else { TimestampKind::LogAppend };
         self.with_worker(slot, |worker, world| {
             let Some(index) = worker.log_index(&tp.topic, tp.partition) else { return Ok(()) };
-            match record {
-                Some(record) => on_record(worker, world, (slot, index), &record, timestamp_kind),
-                None => {
-                    worker.on_end(index, end);
-                    Ok(())
-                }
+            if records.is_empty() {
+                worker.on_end(index, end);
+                return Ok(());
             }
+            on_records(worker, world, (slot, index), &records, timestamp_kind)
         })?;
         Ok(true)
     }
@@ -255,20 +256,21 @@ impl Run {
     }
 }
 
-fn on_record(
+fn on_records(
     worker: &mut Worker,
     world: &mut World,
     (slot, log): (usize, usize),
-    stored: &Rc<Stored>,
+    stored: &[Rc<Stored>],
     timestamp_kind: TimestampKind,
 ) -> Result<(), Fatal> {
-    let record = Record {
+    let records = stored.iter().map(|stored| Record {
         offset: stored.offset,
         timestamp_ms: stored.timestamp_ms,
         timestamp_kind,
         key: stored.key.as_deref(),
         value: stored.value.as_deref(),
         headers: &stored.headers,
-    };
-    worker.on_records(&mut world.io(slot), log, &[record])
+    });
+    let records: Vec<Record<'_>> = records.collect();
+    worker.on_records(&mut world.io(slot), log, &records)
 }
