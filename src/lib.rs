@@ -18,6 +18,7 @@
 //! | [`decode`] | yes | bytes to accepted events, or a reason |
 //! | [`engine`] | yes | a task's state: customers, cells, dedup |
 //! | [`rows`] | yes | state and events as ClickHouse rows |
+//! | [`short`] | yes | short texts and numbers into bytes, for rows, keys and messages |
 //! | [`fit`] | yes | models of purchase by maximum likelihood |
 //! | [`task`] | yes | life of a task: takeover, cut, checkpoint, relays, positions |
 //! | [`worker`] | shell-agnostic | drives the tasks of one consumer; runs over Kafka or in the simulator |

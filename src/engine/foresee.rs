@@ -8,6 +8,7 @@
 use smallvec::SmallVec;
 
 use super::brands::BrandId;
+use super::cells::Cells;
 use super::customer::{Dimensions, PlaceTexts};
 use super::graph::{Contribution, Link, LinkAhead, LinkHashes, Parties, parties_of_row};
 use super::kind::StateKind;
@@ -78,9 +79,8 @@ impl HeardAhead {
 /// and engine, however much later.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Foreseen {
-    pub(super) brand: Option<BrandId>,
-    /// Of the customer.
-    pub(super) hash: u64,
+    /// The customer's brand, and what the customer is found by.
+    pub(super) customer: Option<(BrandId, u64)>,
     pub(super) place: Option<PlaceAhead>,
     pub(super) via: Option<LinkHashes>,
 }
@@ -108,12 +108,8 @@ impl Engine {
         let mut all: SmallVec<[EventAhead; FORESEEN]> = events.filter_map(|(event, foreseen)| self.begin_event(event, foreseen)).collect();
         for ahead in &mut all {
             self.see_customer(&mut ahead.customer);
-            if let Some(slot) = ahead.minute_cell.guess(self.minute_cells.index()) {
-                self.minute_cells.prefetch(slot);
-            }
-            if let Some(slot) = ahead.day_cell.guess(self.day_cells.index()) {
-                self.day_cells.prefetch(slot);
-            }
+            see_cell(&self.minute_cells, &mut ahead.minute_cell);
+            see_cell(&self.day_cells, &mut ahead.day_cell);
             self.graph.see_texts(&mut ahead.via);
             self.graph.see_texts(&mut ahead.own_share);
         }
@@ -130,12 +126,8 @@ impl Engine {
             self.graph.see_link(&mut ahead.own_share);
         }
         for ahead in &mut all {
-            if let Some(slot) = ahead.first_minute_cell.guess(self.minute_cells.index()) {
-                self.minute_cells.prefetch(slot);
-            }
-            if let Some(slot) = ahead.first_day_cell.guess(self.day_cells.index()) {
-                self.day_cells.prefetch(slot);
-            }
+            see_cell(&self.minute_cells, &mut ahead.first_minute_cell);
+            see_cell(&self.day_cells, &mut ahead.first_day_cell);
             self.graph.begin_visit(&mut ahead.via, ahead.customer.slot());
         }
         all.iter_mut().for_each(|ahead| self.graph.see_visit(&mut ahead.via));
@@ -147,7 +139,7 @@ impl Engine {
         let hash = self.customers.hash(brand, &event.customer_id);
         let customer = Ahead::begin(self.customers.index(), hash);
         let mut ahead = EventAhead { customer, time_ms: event.time_ms, ..EventAhead::default() };
-        *foreseen = Foreseen { brand: Some(brand), hash, ..Foreseen::default() };
+        *foreseen = Foreseen { customer: Some((brand, hash)), ..Foreseen::default() };
         if let Some(place) = self.known_place_of(event) {
             let cells = self.cell_hashes(brand, &place);
             ahead.minute_cell = Ahead::begin(self.minute_cells.index(), cells.minute);
@@ -259,6 +251,12 @@ impl Engine {
         let Dimensions { region, texts: PlaceTexts { campaign, sku, channel } } = Dimensions::of(event);
         let (campaign, sku, channel) = (self.symbols.find(campaign)?, self.symbols.find(sku)?, self.symbols.find(channel)?);
         Some(Place { time_ms: event.time_ms, campaign, sku, channel, region })
+    }
+}
+
+fn see_cell(cells: &Cells, ahead: &mut Ahead) {
+    if let Some(slot) = ahead.guess(cells.index()) {
+        cells.prefetch(slot);
     }
 }
 

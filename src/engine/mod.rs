@@ -341,13 +341,10 @@ impl Engine {
 
     /// Whose event it is.
     fn customer_of(&mut self, event: &Event<'_>, foreseen: &Foreseen) -> (BrandId, Slot) {
-        let (brand, hash) = match foreseen.brand {
-            Some(brand) => (brand, foreseen.hash),
-            None => {
-                let brand = self.brands.intern(&event.brand);
-                (brand, self.customers.hash(brand, &event.customer_id))
-            }
-        };
+        let (brand, hash) = foreseen.customer.unwrap_or_else(|| {
+            let brand = self.brands.intern(&event.brand);
+            (brand, self.customers.hash(brand, &event.customer_id))
+        });
         debug_assert_eq!(self.brands.name(brand), event.brand, "read ahead for another event");
         (brand, self.customers.find_or_insert_hashed(hash, brand, &event.customer_id))
     }

@@ -12,7 +12,7 @@ use super::record::{Headers, Record};
 use super::relay::{EXCHANGE_HEADER, Incoming, RelayHeader, Verdict, decode_header};
 use super::run::{Decoded, Outbox, Outcome, Task, format_of, send_dead_letter};
 use crate::decode::{RawRecord, decode};
-use crate::engine::{Applied, FORESEEN, Foreseen};
+use crate::engine::{FORESEEN, Foreseen};
 use crate::model::{Event, Reason, Reject, Stage, Version};
 
 /// Whether a relay may have been taken before.
@@ -140,28 +140,22 @@ impl Task {
         record: &Record<'_>,
         out: &mut O,
     ) -> Result<Outcome, TaskError> {
-        let applied;
-        let reject = match event {
-            Err(reject) => reject,
-            Ok(event) => {
-                self.fetch_for_event(event)?;
-                applied = self.engine.apply_foreseen(event, foreseen);
-                match &applied {
-                    Applied::Applied => {
-                        out.archive(event);
-                        return Ok(Outcome::Applied(event.kind()));
-                    }
-                    Applied::Duplicate => return Ok(Outcome::Duplicate(event.kind())),
-                    Applied::Rejected(reject) if repeat == Repeat::Perhaps && self.was_forgotten(event, relay, reject) => {
-                        return Ok(Outcome::AlreadyApplied);
-                    }
-                    Applied::Rejected(reject) => reject,
-                }
-            }
+        let event = match event {
+            Ok(event) => event,
+            Err(reject) => return Ok(reject_relayed(relay, reject, record, out)),
         };
-        let origin = Origin { log: relay.source.clone(), offset: relay.offset };
-        Ok(send_dead_letter(&origin, reject, record, &WithoutOurs(record.headers), out))
+        Ok(match self.apply_own(event, foreseen, out)? {
+            Ok(outcome) => outcome,
+            Err(reject) if repeat == Repeat::Perhaps && self.was_forgotten(event, relay, &reject) => Outcome::AlreadyApplied,
+            Err(reject) => reject_relayed(relay, &reject, record, out),
+        })
     }
+}
+
+/// The dead letter is that of the source's record.
+fn reject_relayed<O: Outbox>(relay: &RelayHeader, reject: &Reject, record: &Record<'_>, out: &mut O) -> Outcome {
+    let origin = Origin { log: relay.source.clone(), offset: relay.offset };
+    send_dead_letter(&origin, reject, record, &WithoutOurs(record.headers), out)
 }
 
 /// A relay that was decoded and read ahead for.

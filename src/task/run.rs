@@ -357,15 +357,8 @@ impl Task {
             return Ok(Outcome::Applied(kind));
         };
         if self.identity.owns == Some(destination) {
-            self.fetch_for_event(event)?;
-            return Ok(match self.engine.apply_foreseen(event, foreseen) {
-                Applied::Applied => {
-                    out.archive(event);
-                    Outcome::Applied(kind)
-                }
-                Applied::Duplicate => Outcome::Duplicate(kind),
-                Applied::Rejected(reject) => self.reject(log, record, &reject, out),
-            });
+            let applied = self.apply_own(event, foreseen, out)?;
+            return Ok(applied.unwrap_or_else(|reject| self.reject(log, record, &reject, out)));
         }
         let Some(at) = self.logs.get_mut(log) else { return Ok(Outcome::AlreadyApplied) };
         let Some(previous) = at.sent.get_mut(destination as usize) else { return Ok(Outcome::AlreadyApplied) };
@@ -382,6 +375,24 @@ impl Task {
         }
         out.relay(destination, &header, record);
         Ok(Outcome::Relayed(kind))
+    }
+
+    /// Applies an event of a customer that the task owns, whichever way it came. The inner error says why it does not count.
+    pub(super) fn apply_own<O: Outbox>(
+        &mut self,
+        event: &Event<'_>,
+        foreseen: &Foreseen,
+        out: &mut O,
+    ) -> Result<Result<Outcome, Reject>, TaskError> {
+        self.fetch_for_event(event)?;
+        Ok(match self.engine.apply_foreseen(event, foreseen) {
+            Applied::Applied => {
+                out.archive(event);
+                Ok(Outcome::Applied(event.kind()))
+            }
+            Applied::Duplicate => Ok(Outcome::Duplicate(event.kind())),
+            Applied::Rejected(reject) => Err(reject),
+        })
     }
 
     /// The log was read to its end: `offset` is the end, past transaction markers.

@@ -68,8 +68,8 @@ impl Graph {
         texts.for_each(|text| self.texts.prefetch_beyond(text));
     }
 
-    /// Asks for shares that are to be written: themselves, what their makers said of them, and all names.
-    pub(super) fn prefetch_shares(&self, nodes: &[Slot]) {
+    /// Asks for shares, and what their makers said of them.
+    fn prefetch_nodes(&self, nodes: &[Slot]) {
         let shares = || nodes.iter().map(|node| &self.shares[*node]);
         for share in shares() {
             prefetch(&share.link);
@@ -78,17 +78,30 @@ impl Graph {
             prefetch(&share.below);
             prefetch(&share.stored);
         }
-        shares().filter_map(|share| share.own.as_deref()).for_each(prefetch);
-        let parents = shares().filter_map(|share| Some(share.own.as_deref()?.parent));
-        self.prefetch_names(shares().map(|share| share.link).chain(parents));
-        shares().filter_map(|share| share.own.as_deref()).for_each(|own| prefetch_all(own.event_id.as_bytes()));
+        let own = || shares().filter_map(|share| share.own.as_deref());
+        own().for_each(prefetch);
+        own().for_each(|own| prefetch_all(own.event_id.as_bytes()));
+    }
+
+    /// Asks for shares that are to be written, and for their names and those of their parents.
+    pub(super) fn prefetch_shares(&self, nodes: &[Slot]) {
+        self.prefetch_nodes(nodes);
+        let shares = nodes.iter().map(|node| &self.shares[*node]);
+        let parents = shares.clone().filter_map(|share| Some(share.own.as_deref()?.parent));
+        self.prefetch_names(shares.map(|share| share.link).chain(parents));
+    }
+
+    /// Asks for shares whose cascades are to be written, and for their names.
+    pub(super) fn prefetch_cascades(&self, nodes: &[Slot]) {
+        self.prefetch_nodes(nodes);
+        self.prefetch_names(nodes.iter().map(|node| self.shares[*node].link));
     }
 
     /// Asks for the pairs of shares and those that they passed on.
-    pub(super) fn prefetch_passed_on(&self, pairs: impl Iterator<Item = (Link, Link)> + Clone) {
-        self.prefetch_names(pairs.clone().flat_map(|(share, parent)| [share, parent]));
-        let nodes: SmallVec<[Slot; FORESEEN]> = pairs.filter_map(|(share, _)| self.links.node(share)).collect();
-        self.prefetch_shares(&nodes);
+    pub(super) fn prefetch_passed_on(&self, pairs: &[(Link, Link)]) {
+        let nodes: SmallVec<[Slot; FORESEEN]> = pairs.iter().filter_map(|(share, _)| self.links.node(*share)).collect();
+        self.prefetch_nodes(&nodes);
+        self.prefetch_names(pairs.iter().flat_map(|(share, parent)| [*share, *parent]));
     }
 
     /// Asks for where the text of a visitor or child lies.

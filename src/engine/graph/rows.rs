@@ -66,7 +66,7 @@ impl Engine {
         }
         let Engine { graph, brands, .. } = self;
         for nodes in graph.take_cascades_to_be_served().chunks(FORESEEN) {
-            graph.prefetch_shares(nodes);
+            graph.prefetch_cascades(nodes);
             for node in nodes {
                 let Graph { shares, links, texts, .. } = &mut *graph;
                 let share = &mut shares[*node];

@@ -51,7 +51,7 @@ impl Engine {
             }
         }
         for pairs in self.graph.passed_on.take().chunks(FORESEEN) {
-            self.graph.prefetch_passed_on(pairs.iter().copied());
+            self.graph.prefetch_passed_on(pairs);
             for (share, parent) in pairs {
                 bytes.clear();
                 let brand = self.brands.name(self.graph.links.key(*share).brand);
