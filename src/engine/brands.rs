@@ -4,6 +4,9 @@ use hashbrown::HashMap;
 
 use crate::model::{Calendar, TimeZone};
 
+/// So many brands are compared sooner than hashed.
+const FEW: usize = 4;
+
 /// Number of a brand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct BrandId(u32);
@@ -34,8 +37,8 @@ impl Brands {
 
     /// The number of a brand.
     pub(super) fn intern(&mut self, name: &str) -> BrandId {
-        if let Some(number) = self.numbers.get(name) {
-            return *number;
+        if let Some(number) = self.find(name) {
+            return number;
         }
         let number = BrandId(self.brands.len() as u32);
         self.brands.push(Brand { name: name.into(), zone: self.calendar.zone(name) });
@@ -45,7 +48,10 @@ impl Brands {
 
     /// The number of a brand that has one.
     pub(super) fn find(&self, name: &str) -> Option<BrandId> {
-        self.numbers.get(name).copied()
+        if self.brands.len() > FEW {
+            return self.numbers.get(name).copied();
+        }
+        (0..).zip(&self.brands).find(|(_, brand)| *brand.name == *name).map(|(number, _)| BrandId(number))
     }
 
     pub(super) fn name(&self, brand: BrandId) -> &str {

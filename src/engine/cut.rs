@@ -5,7 +5,7 @@ use super::cells::{Cell, CellKey};
 use super::customer::{Customer, KeptTimes, PlaceTexts};
 use super::graph::Link;
 use super::ids::{Ids, MOST_CHUNKS};
-use super::kind::{KeyReader, KeyWriter, Live, RowChange, StateKind, StateRows, row_hash};
+use super::kind::{KeyReader, KeyWriter, Live, RowChange, StateKind, StateRows, key_texts, row_hash};
 use super::payload;
 use super::symbols::Symbols;
 use super::{Engine, FORESEEN};
@@ -168,15 +168,13 @@ impl Engine {
     }
 
     fn restore_customer(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
-        let mut reader = KeyReader(stored.key);
-        let (brand, id) = reader.text().zip(reader.text()).ok_or_else(|| stored.bad_key())?;
-        reader.end().ok_or_else(|| stored.bad_key())?;
-        let known = payload::read_customer(id, stored.payload, &mut self.symbols).map_err(|fault| stored.bad(fault))?;
+        let [brand, id] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
         let brand_id = self.brands.intern(brand);
         let slot = self.customers.find_or_insert(brand_id, id);
         if self.customers.get(slot).stored.is_some() {
             return Ok(false);
         }
+        let known = payload::read_customer(id, stored.payload, &mut self.symbols).map_err(|fault| stored.bad(fault))?;
         let link = known.via.map_or(Link::NONE, |(share, sharer)| self.graph.link(brand_id, share, sharer));
         let live = &mut self.live;
         self.customers.change(slot, |customer| {

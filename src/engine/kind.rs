@@ -187,6 +187,26 @@ impl KeyWriter {
     }
 }
 
+/// The texts of a key of nothing else; `None` where it is none. Lengths below 128 are characters too, so that most keys are looked through for what is no UTF-8 once, and
+/// not text by text.
+pub(super) fn key_texts<const N: usize>(key: &[u8]) -> Option<[&str; N]> {
+    let whole = std::str::from_utf8(key).ok();
+    let mut reader = KeyReader(key);
+    let mut texts = [""; N];
+    for text in &mut texts {
+        *text = match whole {
+            Some(whole) => {
+                let length = reader.bytes()?.len();
+                let end = key.len() - reader.0.len();
+                whole.get(end - length..end)?
+            }
+            None => reader.text()?,
+        };
+    }
+    reader.end()?;
+    Some(texts)
+}
+
 /// Reads a key; `None` where it is none.
 #[derive(Debug)]
 pub(super) struct KeyReader<'a>(pub(super) &'a [u8]);
@@ -244,6 +264,28 @@ mod tests {
         }
         assert_eq!(read(&[key, vec![0]].concat()), None);
         assert_eq!(read(&[0xff; 12]), None);
+    }
+
+    #[test]
+    fn a_key_of_texts_is_read_as_its_texts_are_one_by_one() {
+        let one_by_one = |key: &[u8]| {
+            let mut reader = KeyReader(key);
+            let texts = [reader.text()?.to_owned(), reader.text()?.to_owned()];
+            reader.end()?;
+            Some(texts)
+        };
+        let long = "ä".repeat(100);
+        let mut keys: Vec<Vec<u8>> =
+            ["", "c1", "öü", &long].iter().map(|text| KeyWriter::default().text("brand").text(text).finish()).collect();
+        // A length that begins as a character of two bytes does, a text that is cut within a character, and one that begins within.
+        keys.extend([[&[0xc3, 0xa9, 0x00][..], &[b'x'; 100]].concat(), vec![1, 0xc3, 1, 0xa9], vec![0, 2, 0xa9, 0xc3]]);
+        for key in &keys {
+            for cut in 0..=key.len() {
+                let key = key.get(..cut).expect("a prefix");
+                assert_eq!(key_texts(key).map(|texts: [&str; 2]| texts.map(str::to_owned)), one_by_one(key), "{key:x?}");
+            }
+        }
+        assert!(key_texts::<2>(keys.first().expect("a key")).is_some());
     }
 
     #[test]

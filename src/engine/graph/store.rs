@@ -11,24 +11,13 @@ use crate::decode::protobuf::Reader;
 use crate::engine::brands::{BrandId, Brands};
 use crate::engine::customers::Customers;
 use crate::engine::cut::{Cutter, RestoreError, RowBytes, Stored};
-use crate::engine::kind::{KeyReader, StateKind};
+use crate::engine::kind::{StateKind, key_texts};
 use crate::engine::payload;
 use crate::engine::slab::Slot;
 use crate::engine::wire::Writer;
 use crate::engine::{Engine, FORESEEN};
 use crate::model::{Measure, Sums, Text};
 use crate::pb;
-
-/// The texts of a key, brand first; `None` where it is none.
-fn key_texts<const N: usize>(key: &[u8]) -> Option<[&str; N]> {
-    let mut reader = KeyReader(key);
-    let mut texts = [""; N];
-    for text in &mut texts {
-        *text = reader.text()?;
-    }
-    reader.end()?;
-    Some(texts)
-}
 
 /// Brand, and whom and what a row is about; `None`: it is about none of these, or cannot be read.
 pub(in crate::engine) fn parties_of_row<'a>(kind: StateKind, key: &'a [u8], payload: &'a [u8]) -> Option<(&'a str, Parties<'a>)> {
@@ -217,7 +206,6 @@ impl Engine {
 
     pub(in crate::engine) fn restore_outbound_visit(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let [brand, visitor, share, sharer] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
-        let state: pb::OutboundVisitState = decode(stored)?;
         let brand = self.brands.intern(brand);
         let customer = self.customers.find_or_insert_next(brand, visitor);
         let link = self.graph.link(brand, share, sharer);
@@ -225,6 +213,7 @@ impl Engine {
         if self.graph.outbound_visits.get(pair).stored.is_some() {
             return Ok(false);
         }
+        let state: pb::OutboundVisitState = decode(stored)?;
         let mut sums = Sums::default();
         for (measure, amount) in [
             (Measure::Visits, state.visits),
@@ -247,7 +236,6 @@ impl Engine {
 
     pub(in crate::engine) fn restore_inbound_visit(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let [brand, share, sharer, visitor] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
-        let state: pb::InboundVisitState = decode(stored)?;
         let brand = self.brands.intern(brand);
         let customer = self.owner_restored(brand, sharer);
         let link = self.graph.link(brand, share, sharer);
@@ -257,6 +245,7 @@ impl Engine {
         if self.graph.inbound_visits.get(pair).stored.is_some() {
             return Ok(false);
         }
+        let state: pb::InboundVisitState = decode(stored)?;
         let mut sums = Sums::default();
         for (measure, amount) in [
             (Measure::Visits, state.visits),
@@ -284,8 +273,6 @@ impl Engine {
 
     pub(in crate::engine) fn restore_inbound_referral(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let [brand, sharer, child] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
-        let levels = self.graph.levels;
-        let (version, said) = read_inbound_referral(stored.payload, levels).ok_or_else(|| stored.bad_value("a subtree of no customer"))?;
         let brand = self.brands.intern(brand);
         let customer = self.customers.find_or_insert_next(brand, sharer);
         let child = self.graph.texts.intern(child);
@@ -293,6 +280,8 @@ impl Engine {
         if self.graph.inbound_referrals.get(pair).stored.is_some() {
             return Ok(false);
         }
+        let levels = self.graph.levels;
+        let (version, said) = read_inbound_referral(stored.payload, levels).ok_or_else(|| stored.bad_value("a subtree of no customer"))?;
         let change = self.sharer_mut(customer).below.restore(&said, levels);
         self.graph.note_change(change);
         let live = &mut self.live;
@@ -312,16 +301,16 @@ impl Engine {
 
     pub(in crate::engine) fn restore_share(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let [brand, sharer, share] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
-        let state = ShareState::read(stored.payload).ok_or_else(|| stored.bad_value("a payload that is no share's"))?;
-        if state.time_ms <= 0 {
-            return Err(stored.bad_value("a share event without a time"));
-        }
         let brand = self.brands.intern(brand);
         self.customers.find_or_insert_next(brand, sharer);
         let link = self.graph.link(brand, share, sharer);
         let node = self.graph.share_of(link);
         if self.graph.shares[node].stored.is_some() {
             return Ok(false);
+        }
+        let state = ShareState::read(stored.payload).ok_or_else(|| stored.bad_value("a payload that is no share's"))?;
+        if state.time_ms <= 0 {
+            return Err(stored.bad_value("a share event without a time"));
         }
         let own = self.graph.share_restored(brand, &state);
         let change = self.graph.set_own_share(node, own, false);
@@ -332,7 +321,6 @@ impl Engine {
 
     pub(in crate::engine) fn restore_child_share(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
         let [brand, parent_share, parent_sharer, share, sharer] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
-        let value = read_child_share(stored.payload, self.graph.levels).ok_or_else(|| stored.bad_value("a cascade of no share"))?;
         let brand = self.brands.intern(brand);
         self.owner_restored(brand, parent_sharer);
         let parent = self.graph.link(brand, parent_share, parent_sharer);
@@ -342,6 +330,7 @@ impl Engine {
         if self.graph.child_shares.get(pair).stored.is_some() {
             return Ok(false);
         }
+        let value = read_child_share(stored.payload, self.graph.levels).ok_or_else(|| stored.bad_value("a cascade of no share"))?;
         self.graph.restore_child(node, pair, value);
         let live = &mut self.live;
         self.graph.child_shares.change(pair, |changed| live.replace(&mut changed.stored, Some(stored.hash())));
