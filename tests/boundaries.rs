@@ -52,7 +52,7 @@ fn die_at(world: &World<'_>, boundary: Boundary) -> Result<()> {
     let victim = world.spawn_with(0, &[], &[(DIES_AT_VARIABLE, boundary.name())])?;
     let mut other = None;
     match boundary {
-        Boundary::DrainBegun | Boundary::Drained => {
+        Boundary::DrainBegun | Boundary::Closed | Boundary::Drained => {
             victim.wait_ready()?;
             victim.request_end()?;
         }

@@ -111,3 +111,44 @@ fn a_frozen_owner_that_wakes_up_after_a_takeover_changes_nothing() -> Result<()>
     }
     must_be_exact(&world)
 }
+
+/// Under which generation each task's state is stored, and how many rows say of whom it is, in order.
+fn stored(world: &World<'_>) -> Result<String> {
+    world.query("SELECT task, generation, countIf(kind = 255 AND key != '') FROM (SELECT * FROM task_state FINAL) GROUP BY task, generation ORDER BY task, generation FORMAT TSV")
+}
+
+#[test]
+fn what_has_drained_is_gone_on_from_in_place_and_what_was_killed_is_copied() -> Result<()> {
+    const EVENTS: u64 = 30_000;
+    let stack = Stack::own("in-place")?;
+    let world = World::on(&stack, "in_place")?;
+    world.migrate(PARTITIONS as i32)?;
+    let mix = options(4 * EVENTS, PARTITIONS);
+    let part = |number: u64| Load::start_part(&world, mix.clone(), number * EVENTS..(number + 1) * EVENTS, 10_000);
+    let generations =
+        |owners: u64, generation: u64| -> String { (0..PARTITIONS).map(|task| format!("{task}\t{generation}\t{owners}\n")).collect() };
+
+    let first = world.start()?;
+    settle(&world, part(0)?)?;
+    ensure!(first.terminate()? == 0, "the drain failed: {}", first.log_text());
+    ensure!(stored(&world)? == generations(1, 1), "after a drain: {}", stored(&world)?);
+    for restarts in 1..=2 {
+        let next = world.start()?;
+        settle(&world, part(restarts)?)?;
+        ensure!(next.terminate()? == 0, "the drain failed: {}", next.log_text());
+        ensure!(stored(&world)? == generations(1 + restarts, 1), "after restart {restarts}: {}", stored(&world)?);
+    }
+    // It speaks under generations of its own all the same: else what the first one said would win.
+    let spoken = world.number("SELECT bitShiftRight(max(version), 40) FROM customers")?;
+    ensure!(spoken == 3, "generation {spoken} spoke last");
+
+    let killed = world.start()?;
+    settle(&world, part(3)?)?;
+    killed.kill()?;
+    let last = world.start()?;
+    last.wait_ready()?;
+    wait_until("the older generations to go", DEADLINE, || Ok(stored(&world)? == generations(0, 5)))?;
+    world.wait_caught_up()?;
+    ensure!(last.terminate()? == 0, "the drain failed: {}", last.log_text());
+    must_be_exact(&world)
+}

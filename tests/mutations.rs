@@ -63,6 +63,11 @@ fn a_source_that_is_read_and_not_compared_with_its_copy_is_noticed() {
 }
 
 #[test]
+fn rows_taken_over_from_an_owner_that_still_writes_are_noticed() {
+    assert_noticed(3_000, without(|switches| switches.goes_on_only_where_closed = false));
+}
+
+#[test]
 fn a_checkpoint_that_lands_in_pieces_is_noticed() {
     assert_noticed(500, Sabotage { store: Defects { tears_state: true, ..Defects::default() }, ..Sabotage::default() });
 }

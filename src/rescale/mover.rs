@@ -14,7 +14,7 @@ use crate::config::ClickHouse;
 use crate::engine::{StateRow, Unplaceable};
 use crate::model::{TaskName, Version};
 use crate::rows::{RowBuffer, Table};
-use crate::store::{Admin, AdminError, literal};
+use crate::store::{Admin, AdminError, complete_generations, literal};
 use crate::task::{KIND_MARK, KIND_POSITIONS, Positions, PositionsError, STATE_COLUMNS, StoredRows, push_state_row};
 
 /// The name under which `task_state` says that a move is under way.
@@ -131,14 +131,12 @@ impl Mover {
     /// # Errors
     /// When ClickHouse does not answer, or a positions row cannot be read.
     pub async fn sources(&self, tasks: u32) -> Result<(Vec<Source>, u64), MoveError> {
-        let query = format!(
-            "SELECT task, generation, max(kind = {KIND_MARK}) AS complete FROM task_state WHERE task != {} GROUP BY task, generation ORDER BY task, generation",
-            literal(MARKER_TASK)
-        );
-        let found: Vec<(String, u64, u8)> = self.admin.rows(&query).await?;
-        let newest = found.iter().map(|(_, generation, _)| *generation).max().unwrap_or_default();
+        let query = format!("SELECT max(generation) FROM task_state WHERE task != {}", literal(MARKER_TASK));
+        let stored: Vec<u64> = self.admin.rows(&query).await?;
+        let complete: Vec<(String, u64, u64)> = self.admin.rows(&complete_generations()).await?;
+        let newest = stored.into_iter().chain(complete.iter().map(|(_, _, owner)| *owner)).max().unwrap_or_default();
         let mut sources: BTreeMap<TaskName, Source> = BTreeMap::new();
-        for (task, generation, _) in found.into_iter().filter(|(_, _, complete)| *complete == 1) {
+        for (task, generation, _) in complete {
             let task = TaskName::from(task);
             let positions = self.positions(&task, generation).await?;
             if positions.tasks == tasks {

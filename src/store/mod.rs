@@ -27,6 +27,7 @@ use attempt::Server;
 use insert::{Chunk, answer, insert_chunks};
 use load::Loads;
 use spares::Spares;
+pub use state::{complete_generations, newest_generations};
 
 /// ClickHouse as the workers of a process share it.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ pub(super) const TABLE: &str = "task_state";
 pub(super) async fn serve(server: Arc<Server>, spares: Arc<Spares>, loads: Arc<Loads>, request: StoreRequest, reply: Sender<StoreReply>) {
     match request {
         StoreRequest::Newest { question, tasks } => {
-            let outcome = until_done(&server, || newest(&server.client.0, &tasks)).await;
+            let outcome = until_done(&server, || stored(&server.client.0, &tasks, 0)).await;
             answer(&reply, outcome.map_or_else(refused, |generations| StoreReply::Newest { question, generations }));
         }
         StoreRequest::Copy { run, task, from, to } => {
@@ -43,6 +43,12 @@ pub(super) async fn serve(server: Arc<Server>, spares: Arc<Spares>, loads: Arc<L
         StoreRequest::Tally { run, task, generation } => {
             let outcome = until_done(&server, || tally(&server.client.0, &task, generation)).await;
             answer(&reply, outcome.map_or_else(refused, |tally| StoreReply::Tallied { run, tally }));
+        }
+        StoreRequest::Owners { run, task, besides } => {
+            let outcome = until_done(&server, || stored(&server.client.0, std::slice::from_ref(&task), besides)).await;
+            let of_task =
+                |mut generations: BTreeMap<_, _>| StoreReply::Owners { run, generations: generations.remove(&task).unwrap_or_default() };
+            answer(&reply, outcome.map_or_else(refused, of_task));
         }
         StoreRequest::Drop { task, generations } => drop_generations(&server, &task, &generations).await,
         StoreRequest::Insert { .. } => {}
@@ -72,18 +78,56 @@ pub(super) async fn until_done<T, F: Future<Output = Result<T, clickhouse::error
     }
 }
 
-async fn newest(client: &Client, tasks: &[TaskName]) -> Result<BTreeMap<TaskName, Vec<StoredGeneration>>, clickhouse::error::Error> {
+/// The generations of tasks. What `besides` says of itself as an owner is left out. Neither query reads keys or payloads of other rows.
+async fn stored(
+    client: &Client,
+    tasks: &[TaskName],
+    besides: u64,
+) -> Result<BTreeMap<TaskName, Vec<StoredGeneration>>, clickhouse::error::Error> {
     let names: Vec<String> = tasks.iter().map(|task| literal(task)).collect();
+    let of_tasks = format!("task IN ({})", names.join(", "));
     let query = format!(
-        "SELECT task, generation, max(kind = {KIND_MARK}) AS complete FROM {TABLE} WHERE task IN ({}) GROUP BY task, generation ORDER BY task, generation",
-        names.join(", ")
+        "SELECT task, generation, count(), sum(is_deleted) FROM {TABLE} WHERE {of_tasks} GROUP BY task, generation ORDER BY task, generation"
     );
-    let rows: Vec<(String, u64, u8)> = client.query_raw(&query).fetch_all().await?;
+    let counted: Vec<(String, u64, u64, u64)> = client.query_raw(&query).fetch_all().await?;
+    let query = format!("{} WHERE {of_tasks} AND owner != {besides} GROUP BY task, generation", owners());
+    let owned: Vec<(String, u64, u8, u64, u8)> = client.query_raw(&query).fetch_all().await?;
+    let owned: BTreeMap<_, _> =
+        owned.into_iter().map(|(task, generation, complete, owner, closed)| ((task, generation), (complete, owner, closed))).collect();
     let mut generations: BTreeMap<TaskName, Vec<StoredGeneration>> = BTreeMap::new();
-    for (task, generation, complete) in rows {
-        generations.entry(task.into()).or_default().push(StoredGeneration { generation, complete: complete == 1 });
+    for (task, generation, rows, gone) in counted {
+        let key = (task, generation);
+        let (complete, owner, closed) = owned.get(&key).copied().unwrap_or_default();
+        let of_task = generations.entry(key.0.into()).or_default();
+        of_task.push(StoredGeneration {
+            generation,
+            complete: complete == 1,
+            owner: owner.max(generation),
+            is_closed: closed == 1,
+            rows,
+            gone,
+        });
     }
     Ok(generations)
+}
+
+/// The beginning of a SELECT, by task and generation, of what is said about generations as a whole: whether it is complete, its last owner (itself, if nobody took it
+/// over), and whether that has written for the last time.
+fn owners() -> String {
+    format!(
+        "SELECT task, generation, max(key = '') AS complete, max(owner) AS last_owner, argMax(key != '' AND payload != '', (owner, sequence)) AS closed \
+         FROM (SELECT task, generation, key, payload, sequence, if(key = '', generation, reinterpretAsUInt64(reverse(key))) AS owner FROM {TABLE} WHERE kind = {KIND_MARK})"
+    )
+}
+
+/// A SELECT of task and generation, of those that tasks would go on from ([`StoredGeneration::newest`]).
+pub fn newest_generations() -> String {
+    format!("SELECT task, argMax(generation, last_owner) FROM ({} GROUP BY task, generation) WHERE complete GROUP BY task", owners())
+}
+
+/// A SELECT of all complete generations: task, generation, and who took it over last (itself, if nobody did); those behind that were owned later.
+pub fn complete_generations() -> String {
+    format!("SELECT task, generation, last_owner FROM ({} GROUP BY task, generation) WHERE complete ORDER BY task, last_owner", owners())
 }
 
 /// One SELECT is one consistent snapshot. Tried once: a copy of unknown outcome may land later. FINAL gives every key once, so that there is nothing to

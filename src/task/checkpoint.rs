@@ -1,15 +1,19 @@
 //! What a checkpoint writes.
 
+use prost::Message as _;
+
 use super::first_rows::FirstRows;
 use super::positions::Positions;
 use super::run::Task;
 use crate::engine::{RowChange, StateRow, StateRows};
 use crate::model::{Offset, TaskName, TopicPartition};
+use crate::pb;
 use crate::rows::RowBuffer;
 
 /// `task_state.kind` of the positions row. The engine's kinds are between this and the mark.
 pub const KIND_POSITIONS: u8 = 0;
-/// `task_state.kind` of the completeness mark of a generation.
+/// `task_state.kind` of rows about a generation as a whole. Without a key: its completeness mark. With the generation of an owner as its key (eight bytes, big
+/// endian): whose its rows are, `OwnerState`; releases that do not know of it take no notice.
 pub const KIND_MARK: u8 = 255;
 
 /// What one checkpoint writes: fixed at one moment.
@@ -34,7 +38,7 @@ impl Task {
         self.moved = false;
         self.cut_horizon_ms = self.engine.horizon_ms();
         let mut rows = RowBuffer::over(spare);
-        let (task, generation, sequence) = (&self.identity.name, self.generation, self.sequence);
+        let (task, generation, sequence) = (&self.identity.name, self.generations.stored, self.sequence);
         let mut table = TaskRows { rows: &mut rows, task, generation, sequence };
         let mut first = FirstRows::new(&mut table, sequence, self.settings.packs);
         self.cells.cut(&mut self.engine, sequence, &mut first);
@@ -69,7 +73,7 @@ impl Task {
             live_hash: live.hash,
             written_ms: now_ms,
             reaches: self.reaches.all().clone(),
-            generation: self.generation,
+            generation: self.generations.spoken,
             haste: self.haste,
             least_lateness_ms: self.least_lateness_ms,
         }
@@ -86,6 +90,15 @@ pub fn mark_row(task: &TaskName, generation: u64) -> RowBuffer {
 /// Adds the completeness mark of a generation.
 pub fn push_mark_row(rows: &mut RowBuffer, task: &TaskName, generation: u64) {
     push_state_row(rows, task, generation, 0, &StateRow { kind: KIND_MARK, key: Vec::new(), payload: Vec::new(), deleted: false });
+}
+
+/// Says that `owner` has taken over what is stored under `stored`, or that it has written there for the last time.
+pub fn owner_row(task: &TaskName, stored: u64, owner: u64, is_closed: bool) -> RowBuffer {
+    let mut rows = RowBuffer::default();
+    let payload = pb::OwnerState { is_closed }.encode_to_vec();
+    let row = StateRow { kind: KIND_MARK, key: owner.to_be_bytes().to_vec(), payload, deleted: false };
+    push_state_row(&mut rows, task, stored, u64::from(is_closed), &row);
+    rows
 }
 
 /// Columns of `task_state` in the order of the encoding.

@@ -88,8 +88,8 @@ mod tests {
     use crate::task::cell_log::CellLog;
     use crate::task::cold::Cold;
     use crate::task::{
-        ColdStore, ColdStoreError, DeadLetter, EXCHANGE_HEADER, Headers, LogRole, NoHeaders, Outbox, Outcome, Record, TaskIdentity,
-        TaskSettings, TimestampKind, encode_progress,
+        ColdStore, ColdStoreError, DeadLetter, EXCHANGE_HEADER, Generations, Headers, LogRole, NoHeaders, Outbox, Outcome, Record,
+        TaskIdentity, TaskSettings, TimestampKind, encode_progress,
     };
 
     const DAY_MS: i64 = 86_400_000;
@@ -166,7 +166,7 @@ mod tests {
             [(log("exchange"), LogRole::Exchange), (log("scans"), LogRole::Input { kind: EventKind::Scan, format: Format::Protobuf })];
         let identity = TaskIdentity { name: "0".into(), owns: Some(0) };
         let state = (Engine::new(engine), Cold::new(Box::new(NoRoom)), CellLog::new(PackRule::default()));
-        Task::with_positions(identity, 1, Arc::new(settings), state, &logs, positions)
+        Task::with_positions(identity, Generations { spoken: 1, stored: 1 }, Arc::new(settings), state, &logs, positions)
     }
 
     /// The scan of a record.

@@ -24,7 +24,7 @@ mod speak;
 mod state_rows;
 
 pub use cell_log::PackRule;
-pub use checkpoint::{Cut, KIND_MARK, KIND_POSITIONS, STATE_COLUMNS, mark_row, push_mark_row, push_state_row};
+pub use checkpoint::{Cut, KIND_MARK, KIND_POSITIONS, STATE_COLUMNS, mark_row, owner_row, push_mark_row, push_state_row};
 pub use cold::{ColdStore, ColdStoreError, ColdStores};
 pub use contribution::{Reach, Reaches, decode_contributions, encode_contributions_header, encode_reach};
 pub use dead_letter::{DEAD_LETTER_HEADERS, DeadLetter, Origin, dead_letter_headers};
@@ -35,5 +35,5 @@ pub use record::{Headers, NoHeaders, Record, TimestampKind};
 pub use rejects::{RejectLimits, RejectTracker, TooManyRejects};
 pub use relay::{EXCHANGE_HEADER, Inbox, Incoming, Mark, OpenGap, RelayHeader, SourceLog, Verdict, decode_header, encode_progress};
 pub use restore::Restore;
-pub use run::{Decoded, LogRole, Outbox, Outcome, Task, TaskIdentity, TaskSettings};
+pub use run::{Decoded, Generations, LogRole, Outbox, Outcome, Task, TaskIdentity, TaskSettings};
 pub use state_rows::{StoredRow, StoredRows};

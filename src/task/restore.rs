@@ -9,7 +9,7 @@ use super::checkpoint::{KIND_MARK, KIND_POSITIONS};
 use super::cold::{Cold, ColdStore};
 use super::error::TaskError;
 use super::positions::{Positions, PositionsError};
-use super::run::{LogRole, Task, TaskIdentity, TaskSettings};
+use super::run::{Generations, LogRole, Task, TaskIdentity, TaskSettings};
 use super::state_rows::StoredRow;
 use crate::engine::{
     Engine, FORESEEN, OwnRowsFilter, PackPlace, PackedRow, PackedRows, RestoreError, Settings as EngineSettings, StateKind, first_rows,
@@ -21,7 +21,7 @@ use crate::model::TopicPartition;
 #[derive(Debug)]
 pub struct Restore {
     identity: TaskIdentity,
-    generation: u64,
+    generations: Generations,
     settings: Arc<TaskSettings>,
     engine: Engine,
     cold: Cold,
@@ -36,7 +36,7 @@ impl Restore {
     /// Nothing read yet.
     pub fn new(
         identity: TaskIdentity,
-        generation: u64,
+        generations: Generations,
         settings: Arc<TaskSettings>,
         engine: EngineSettings,
         cold: Box<dyn ColdStore>,
@@ -44,7 +44,7 @@ impl Restore {
         let (engine, cold, cells) = (Engine::new(engine), Cold::new(cold), CellLog::new(settings.packs));
         Restore {
             identity,
-            generation,
+            generations,
             settings,
             engine,
             cold,
@@ -145,7 +145,7 @@ impl Restore {
     }
 
     fn corrupt(&self, source: RestoreError) -> TaskError {
-        TaskError::Corrupt { task: self.identity.name.clone(), generation: self.generation, source }
+        TaskError::Corrupt { task: self.identity.name.clone(), generation: self.generations.stored, source }
     }
 
     fn positions_error(&self, source: PositionsError) -> TaskError {
@@ -155,7 +155,7 @@ impl Restore {
     /// All rows were read: verifies them and gives the task, with the positions that it starts from.
     pub fn finish(mut self, logs: &[(TopicPartition, LogRole)]) -> Result<(Task, Positions), TaskError> {
         let Some(mut positions) = self.positions.take() else {
-            return Err(TaskError::NoPositions { task: self.identity.name, generation: self.generation });
+            return Err(TaskError::NoPositions { task: self.identity.name, generation: self.generations.stored });
         };
         positions
             .check(self.settings.tasks, &self.settings.fingerprint, &self.settings.cluster_id)
@@ -165,7 +165,7 @@ impl Restore {
         if (live.count, live.hash) != (positions.live_rows, positions.live_hash) {
             return Err(TaskError::Integrity {
                 task: self.identity.name,
-                generation: self.generation,
+                generation: self.generations.stored,
                 found_rows: live.count,
                 found_hash: live.hash,
                 stored_rows: positions.live_rows,
@@ -175,7 +175,7 @@ impl Restore {
         positions.sequence = positions.sequence.max(self.largest_sequence);
         let task = Task::with_positions(
             self.identity,
-            self.generation,
+            self.generations,
             self.settings,
             (self.engine, self.cold, self.cells),
             logs,

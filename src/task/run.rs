@@ -144,11 +144,20 @@ pub(super) struct Log {
     pub(super) told_ms: Vec<i64>,
 }
 
+/// The generations of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generations {
+    /// Under which it speaks: of its rows' versions and of what it sends.
+    pub spoken: u64,
+    /// Under which its state is stored: the same, or an earlier one whose rows it took over without copying them.
+    pub stored: u64,
+}
+
 /// A task that runs, or whose memory is kept over a rebalance.
 #[derive(Debug)]
 pub struct Task {
     pub(super) identity: TaskIdentity,
-    pub(super) generation: u64,
+    pub(super) generations: Generations,
     pub(super) sequence: u64,
     pub(super) settings: Arc<TaskSettings>,
     pub(super) engine: Engine,
@@ -184,18 +193,19 @@ impl Task {
     ) -> Self {
         let positions = Positions { least_lateness_ms: settings.max_lateness_ms, ..Positions::default() };
         let cells = CellLog::new(settings.packs);
-        Self::with_positions(identity, generation, settings, (Engine::new(engine), Cold::new(cold), cells), logs, positions)
+        let generations = Generations { spoken: generation, stored: generation };
+        Self::with_positions(identity, generations, settings, (Engine::new(engine), Cold::new(cold), cells), logs, positions)
     }
 
     pub(super) fn with_positions(
         identity: TaskIdentity,
-        generation: u64,
+        generations: Generations,
         settings: Arc<TaskSettings>,
         (mut engine, cold, cells): (Engine, Cold, CellLog),
         logs: &[(TopicPartition, LogRole)],
         positions: Positions,
     ) -> Self {
-        let haste = positions.haste_of(generation);
+        let haste = positions.haste_of(generations.spoken);
         let reaches = Reaches::restore(positions.reaches);
         engine.raise_horizon(positions.horizon_ms);
         engine.raise_reach(reaches.least_ms(settings.tasks));
@@ -225,7 +235,7 @@ impl Task {
             .collect();
         Task {
             identity,
-            generation,
+            generations,
             sequence: positions.sequence,
             least_lateness_ms: positions.least_lateness_ms.min(settings.max_lateness_ms),
             settings,
@@ -252,7 +262,12 @@ impl Task {
 
     /// Under which generation it speaks.
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.generations.spoken
+    }
+
+    /// Under which generation its state is stored.
+    pub fn stored_generation(&self) -> u64 {
+        self.generations.stored
     }
 
     /// How often in a row its predecessors came to no checkpoint of their own: all waiting before the next one is halved so often. So a
@@ -422,7 +437,7 @@ impl Task {
             return;
         }
         self.sequence += 1;
-        self.engine.drain_rows(Version::new(self.generation, self.sequence), out);
+        self.engine.drain_rows(Version::new(self.generations.spoken, self.sequence), out);
     }
 
     /// The next checkpoint has to commit positions again.

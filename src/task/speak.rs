@@ -64,7 +64,7 @@ impl Task {
     pub fn drain_contributions<O: Outbox>(&mut self, out: &mut O) {
         let Some(task) = self.identity.owns.filter(|_| self.engine.dirty_contributions() > 0) else { return };
         self.sequence += 1;
-        let header = encode_contributions_header(task, Version::new(self.generation, self.sequence));
+        let header = encode_contributions_header(task, Version::new(self.generations.spoken, self.sequence));
         let tasks = self.settings.tasks;
         let mut records = Records::default();
         self.engine.drain_contributions(|sharer_id, contribution| {
@@ -89,7 +89,7 @@ impl Task {
         let step_ms = self.settings.progress_every_ms.max(LEAST_REACH_STEP_MS);
         let Some(task) = self.identity.owns.filter(|_| self.saved_horizon_ms - self.told_horizon_ms >= step_ms) else { return };
         self.told_horizon_ms = self.saved_horizon_ms;
-        let header = encode_reach(task, Reach { generation: self.generation, horizon_ms: self.saved_horizon_ms });
+        let header = encode_reach(task, Reach { generation: self.generations.spoken, horizon_ms: self.saved_horizon_ms });
         for destination in 0..self.settings.tasks {
             out.progress(destination, header.clone());
         }

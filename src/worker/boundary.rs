@@ -7,6 +7,8 @@ pub enum Boundary {
     Asked,
     /// A generation was claimed by commit.
     Claimed,
+    /// The rows of a predecessor that had ended were taken over, without a copy.
+    TakenOver,
     /// The source's rows were copied; the copy has no mark yet.
     Copied,
     /// The copy has its mark.
@@ -41,15 +43,18 @@ pub enum Boundary {
     Revoked,
     /// Drain: fetching has ended.
     DrainBegun,
+    /// A task has written for the last time.
+    Closed,
     /// Everything is saved; the group was not left.
     Drained,
 }
 
 impl Boundary {
-    /// All, in the order of their numbers.
-    pub const ALL: [Boundary; 20] = [
+    /// All, in the order of their numbers. Each can be reached after a death at the one before, and the first ones behind a drain.
+    pub const ALL: [Boundary; 22] = [
         Boundary::Asked,
         Boundary::Claimed,
+        Boundary::TakenOver,
         Boundary::Copied,
         Boundary::Marked,
         Boundary::Restored,
@@ -67,6 +72,7 @@ impl Boundary {
         Boundary::Committed,
         Boundary::Revoked,
         Boundary::DrainBegun,
+        Boundary::Closed,
         Boundary::Drained,
     ];
 
@@ -75,6 +81,7 @@ impl Boundary {
         match self {
             Boundary::Asked => "asked",
             Boundary::Claimed => "claimed",
+            Boundary::TakenOver => "taken_over",
             Boundary::Copied => "copied",
             Boundary::Marked => "marked",
             Boundary::Restored => "restored",
@@ -92,6 +99,7 @@ impl Boundary {
             Boundary::Committed => "committed",
             Boundary::Revoked => "revoked",
             Boundary::DrainBegun => "drain_begun",
+            Boundary::Closed => "closed",
             Boundary::Drained => "drained",
         }
     }

@@ -4,12 +4,18 @@ use super::boundary::Boundary;
 use super::cold::Memory;
 use super::io::{Claim, Commit, Fatal, Io, LogError, RunId, StoreRequest};
 use super::outbox::WorkerOutbox;
-use super::slot::{Checkpoint, Phase, Running};
+use super::slot::{Checkpoint, Closing, Phase, Running};
 use super::{Now, Ticket, Worker};
-use crate::task::LogRole;
+use crate::task::{LogRole, owner_row};
 
 /// A checkpoint of a quiet task is written again after this: a day.
 const REWRITE_AFTER_MS: i64 = 86_400_000;
+
+/// The number under which it is written that a task has written for the last time: no cut has it.
+const CLOSING_EPOCH: u32 = u32::MAX;
+
+/// How long a drain waits for that.
+const CLOSING_PATIENCE_MS: i64 = 2_000;
 
 impl Worker {
     /// Begins checkpoints whose time has come, and writes those whose cut is covered.
@@ -21,6 +27,9 @@ impl Worker {
                 memory = self.memory();
             }
             self.write_if_covered(io, slot);
+            if self.draining {
+                self.close(io, slot, now);
+            }
         }
         self.is_short_of_memory = memory != Memory::Enough;
         Ok(())
@@ -31,7 +40,10 @@ impl Worker {
         let is_full = memory == Memory::Full;
         let early_ms = if memory == Memory::Enough { 0 } else { self.settings.checkpoint_interval_ms * 3 / 4 };
         let Some(running) = self.running_mut(slot) else { return false };
-        if running.checkpoint.is_some() || !running.may_serve(now.mono_ms, draining || is_full, most_dirty_keys) {
+        if running.closing != Closing::Open
+            || running.checkpoint.is_some()
+            || !running.may_serve(now.mono_ms, draining || is_full, most_dirty_keys)
+        {
             return false;
         }
         if !running.task.has_unsaved() {
@@ -90,8 +102,34 @@ impl Worker {
         }
     }
 
+    /// A drained task says that it has written for the last time, so that its successor need not copy what is stored. That is worth some waiting, but no more.
+    fn close<I: Io>(&mut self, io: &mut I, slot: usize, now: Now) {
+        let Some(at) = self.slots.get_mut(slot) else { return };
+        let Phase::Running(running) = &mut at.phase else { return };
+        match running.closing {
+            Closing::Open if running.checkpoint.is_none() && !running.task.has_unsaved() => {
+                let (stored, owner) = (running.task.stored_generation(), running.task.generation());
+                io.store(StoreRequest::Write {
+                    run: running.run,
+                    epoch: CLOSING_EPOCH,
+                    rows: owner_row(&at.task.identity.name, stored, owner, true),
+                });
+                running.closing = Closing::Begun { at_ms: now.mono_ms };
+            }
+            Closing::Begun { at_ms } if now.mono_ms - at_ms > CLOSING_PATIENCE_MS => running.closing = Closing::Done,
+            _ => {}
+        }
+    }
+
     /// A checkpoint is durable: commits its offsets, for lag tools and with the generation in the metadata.
     pub(super) fn on_checkpoint_written<I: Io>(&mut self, io: &mut I, run: RunId, epoch: u32, now: Now) {
+        if epoch == CLOSING_EPOCH {
+            if let Some(running) = self.running_of(run) {
+                running.closing = Closing::Done;
+                io.cross(Boundary::Closed);
+            }
+            return;
+        }
         let mut commits = Vec::new();
         let mut owned = false;
         for slot in &mut self.slots {

@@ -38,7 +38,8 @@ impl Worker {
             return Ok(());
         }
         io.cross(Boundary::Confirmed);
-        let generations: Vec<u64> = stale.into_iter().filter(|generation| *generation < task.generation()).collect();
+        let is_stale = |generation: &u64| *generation < task.generation() && *generation != task.stored_generation();
+        let generations: Vec<u64> = stale.into_iter().filter(is_stale).collect();
         if !generations.is_empty() {
             io.store(StoreRequest::Drop { task: name.clone(), generations });
             io.cross(Boundary::Dropped);

@@ -129,6 +129,15 @@ pub enum StoreRequest {
         /// The copy.
         generation: u64,
     },
+    /// Asks once more whose the generations of a task are, leaving out what one of them says of itself.
+    Owners {
+        /// Run.
+        run: RunId,
+        /// Task.
+        task: TaskName,
+        /// The generation that asks.
+        besides: u64,
+    },
     /// Drops generations; nobody waits for it.
     Drop {
         /// Task.
@@ -145,6 +154,29 @@ pub struct StoredGeneration {
     pub generation: u64,
     /// Whether it has its completeness mark.
     pub complete: bool,
+    /// The last generation that took its rows over; its own as long as none did.
+    pub owner: u64,
+    /// The owner has written there for the last time.
+    pub is_closed: bool,
+    /// Rows, and how many of them only say that a key is gone.
+    pub rows: u64,
+    /// See `rows`.
+    pub gone: u64,
+}
+
+impl StoredGeneration {
+    /// Of rows that say that keys are gone there may be one for so many others: only a copy leaves them out.
+    const ROWS_A_GONE: u64 = 4;
+
+    /// What a task goes on from: of complete generations the one that was owned last. Owners and copiers of one task are a single line of claims.
+    pub fn newest(stored: &[StoredGeneration]) -> Option<StoredGeneration> {
+        stored.iter().filter(|stored| stored.complete).max_by_key(|stored| stored.owner).copied()
+    }
+
+    /// Whether a successor may go on where its rows are, instead of copying them: nobody else will ever write there.
+    pub fn may_go_on(&self) -> bool {
+        self.is_closed && self.gone.saturating_mul(Self::ROWS_A_GONE) <= self.rows
+    }
 }
 
 /// What tells the checkpoints of one generation apart: every checkpoint changes it. With as many rows as before, those that are new or changed have
@@ -211,6 +243,13 @@ pub enum StoreReply {
         run: RunId,
         /// Their number and sequences.
         tally: Tally,
+    },
+    /// Generations of a task, in order.
+    Owners {
+        /// Run.
+        run: RunId,
+        /// Generations.
+        generations: Vec<StoredGeneration>,
     },
     /// ClickHouse refuses for good (a missing table, a wrong column, no permission): an operator has to act.
     Refused {

@@ -47,7 +47,7 @@ use crate::telemetry::RecordTimes;
 use backpressure::Pressure;
 use batch::Batches;
 use outbox::WorkerOutbox;
-use slot::{Phase, Running, Slot};
+use slot::{Closing, Phase, Running, Slot};
 
 /// The time, handed in with everything that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,6 +258,9 @@ impl Worker {
     pub fn on_records<I: Io>(&mut self, io: &mut I, log: usize, records: &[Record<'_>]) -> Result<(), Fatal> {
         let Some(assigned) = self.logs.get_mut(log) else { return Ok(()) };
         let Some(Slot { phase: Phase::Running(running), .. }) = self.slots.get_mut(assigned.slot) else { return Ok(()) };
+        if running.closing != Closing::Open {
+            return Ok(());
+        }
         let mut decoded: SmallVec<[Decoded<'_>; FORESEEN]> =
             records.iter().map(|record| running.task.decode(assigned.index, record)).collect();
         running.task.foresee(&mut decoded);
@@ -347,6 +350,10 @@ impl Worker {
                 self.on_tallied(run, tally);
                 Ok(())
             }
+            StoreReply::Owners { run, generations } => {
+                self.on_owners(run, &generations, now);
+                Ok(())
+            }
             StoreReply::Refused { error } => Err(Fatal(error)),
         }
     }
@@ -372,6 +379,9 @@ impl Worker {
         let sweep_keys = self.settings.sweep_keys;
         for slot in &mut self.slots {
             let Phase::Running(running) = &mut slot.phase else { continue };
+            if running.closing != Closing::Open {
+                continue;
+            }
             self.counters.loaded += running.task.take_loaded();
             // A replay must not refuse what was accepted and served the first time.
             if running.has_replayed() || !self.settings.switches.horizon_awaits_replay {
@@ -400,7 +410,7 @@ impl Worker {
     /// Whether a drain is over: everything applied is in ClickHouse, checkpointed and committed.
     pub fn is_drained(&self) -> bool {
         let idle = |slot: &Slot| match &slot.phase {
-            Phase::Running(running) => running.checkpoint.is_none() && !running.task.has_unsaved(),
+            Phase::Running(running) => running.closing == Closing::Done,
             _ => true,
         };
         self.draining && self.slots.iter().all(idle) && !self.serving.is_in_flight() && !self.archive.is_in_flight()

@@ -11,7 +11,7 @@ use super::slot::{Phase, Taken};
 use super::{Now, Worker};
 use crate::engine::{Engine, FORESEEN, is_pack};
 use crate::model::{TaskName, TopicPartition};
-use crate::task::{LogRole, Positions, Restore, StoredRow, StoredRows, Task, TaskError};
+use crate::task::{Generations, LogRole, Positions, Restore, StoredRow, StoredRows, Task, TaskError};
 
 /// State keys put into memory between two polls of the consumer.
 const KEYS_PER_PIECE: usize = 20_000;
@@ -23,8 +23,8 @@ pub(super) struct Reading {
     run: RunId,
     /// The generation whose rows are read: the source of a copy, or the copy.
     from: u64,
-    /// The generation of the task.
-    generation: u64,
+    /// Those of the task.
+    generations: Generations,
     piece: Option<Piece>,
     ahead: Option<Piece>,
     /// From the first piece on.
@@ -44,9 +44,9 @@ struct Piece {
 
 impl Reading {
     /// Asks for the first rows.
-    pub fn begin<I: Io>(io: &mut I, run: RunId, task: &TaskName, from: u64, generation: u64) -> Reading {
+    pub fn begin<I: Io>(io: &mut I, run: RunId, task: &TaskName, from: u64, generations: Generations) -> Reading {
         io.store(StoreRequest::Load { run, task: task.clone(), generation: from, after: None });
-        Reading { run, from, generation, piece: None, ahead: None, restore: None, tally: Tally::default(), end: None }
+        Reading { run, from, generations, piece: None, ahead: None, restore: None, tally: Tally::default(), end: None }
     }
 
     /// The state so far.
@@ -116,7 +116,7 @@ impl Worker {
         if reading.restore.is_none() {
             let identity = slot.task.identity.clone();
             let (engine, cold) = (self.settings.engine(&identity), self.settings.cold.open(&identity.name));
-            let restore = Restore::new(identity, reading.generation, self.settings.task.clone(), engine, cold);
+            let restore = Restore::new(identity, reading.generations, self.settings.task.clone(), engine, cold);
             reading.restore = Some(Box::new(restore));
         }
         let place = if reading.piece.is_none() { &mut reading.piece } else { &mut reading.ahead };
@@ -158,10 +158,10 @@ impl Worker {
     pub(super) fn on_tallied(&mut self, run: RunId, copied: Tally) {
         let Some(at) = self.slot_of(run).and_then(|slot| self.slots.get_mut(slot)) else { return };
         let Phase::Tallying { generation, stale, .. } = &mut at.phase else { return };
-        at.phase = Phase::Restoring { run, generation: *generation, stale: std::mem::take(stale), copied };
+        at.phase = Phase::Restoring { run, stored: *generation, stale: std::mem::take(stale), copied: Some(copied) };
     }
 
-    /// The copy is whole. When all was read, the task is restored, or the copy is read because something else was.
+    /// The copy is whole, or there is none to be made. When all was read, the task is restored, or the copy is read because something else was.
     pub(super) fn settle_reading<I: Io>(&mut self, io: &mut I, slot: usize) {
         let compares = self.settings.switches.compares_copies;
         if self.slots.get(slot).and_then(|slot| slot.reading.as_ref()).is_none_or(|reading| reading.end.is_none()) {
@@ -169,18 +169,18 @@ impl Worker {
         }
         let next_run = self.next_run();
         let Some(at) = self.slots.get_mut(slot) else { return };
-        let Phase::Restoring { run, generation, stale, copied } = &mut at.phase else { return };
+        let Phase::Restoring { run, stored, stale, copied } = &mut at.phase else { return };
         let Some(reading) = at.reading.take() else { return };
-        let is_copy = reading.from == *generation;
-        let must_equal = (compares && !is_copy).then_some(*copied);
+        let (generations, is_own) = (reading.generations, reading.from == *stored);
+        let must_equal = copied.filter(|_| compares && !is_own);
         at.phase = match reading.finish(must_equal, &at.task.logs) {
             Ok((task, positions)) => {
                 let taken = Box::new(Taken { task, positions, is_first: false, has_new_starts: false });
                 Phase::Restored { run: *run, stale: std::mem::take(stale), taken }
             }
-            Err(error) if is_copy => Phase::Unreadable { generation: *generation, error },
+            Err(error) if is_own => Phase::Unreadable { generation: generations.spoken, error },
             Err(_) => {
-                at.reading = Some(Reading::begin(io, next_run, &at.task.identity.name, *generation, *generation));
+                at.reading = Some(Reading::begin(io, next_run, &at.task.identity.name, *stored, generations));
                 return;
             }
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::assignment::AssignedTask;
-use super::io::{RunId, Tally};
+use super::io::{RunId, StoredGeneration, Tally};
 use super::reading::Reading;
 use crate::engine::Engine;
 use crate::model::{Offset, TopicPartition};
@@ -36,7 +36,8 @@ impl Slot {
 ///
 /// ```text
 /// Asking ──newest──► Claimed ──► Copying ──► Marking ──► Tallying ──► Restoring ──confirm──► Running
-///    ▲                  │           └── the source is read meanwhile ───────┘                   ▲
+///    ▲                  │ │         └── the source is read meanwhile ───────┘ ▲                 ▲
+///    │                  │ └─ (the source is closed) ──► GoingOn ──────────────┘                 │
 ///    │                  │ (no generation: first start)       │                                  │
 ///    │                  └─ starts ──► Marking ──confirm──────┼──────────────────────────────────┤
 ///    └── unknown outcome, or Kafka is away ──────────────────┘          memory is still newest ─┘
@@ -46,15 +47,17 @@ pub(super) enum Phase {
     /// The newest generation is being asked for, or has to be asked for again.
     Asking,
     /// `generation` is ours by commit; waits for a free place among the parallel takeovers.
-    Claimed { generation: u64, source: Option<u64>, stale: Vec<u64> },
+    Claimed { generation: u64, source: Option<StoredGeneration>, stale: Vec<u64> },
+    /// It is being written that the source's rows are this task's now, and then asked again whose they were. They are read meanwhile.
+    GoingOn { run: RunId, generation: u64, source: StoredGeneration, stale: Vec<u64> },
     /// The source's rows are being copied, and read.
     Copying { run: RunId, generation: u64, stale: Vec<u64> },
     /// The completeness mark is being written, or where to begin; `taken` holds a task that need not be read any more.
     Marking { run: RunId, generation: u64, stale: Vec<u64>, taken: Option<Box<Taken>> },
     /// The rows of the copy are being counted.
     Tallying { run: RunId, generation: u64, stale: Vec<u64> },
-    /// The copy is whole; the rows are still being put into memory.
-    Restoring { run: RunId, generation: u64, stale: Vec<u64>, copied: Tally },
+    /// What is stored is this task's alone; the rows are still being put into memory.
+    Restoring { run: RunId, stored: u64, stale: Vec<u64>, copied: Option<Tally> },
     /// How far a log was read by a task that only relayed it is being read.
     Inheriting { run: RunId, stale: Vec<u64>, taken: Box<Taken>, log: usize },
     /// What was read is no state; to be confirmed before it is said.
@@ -70,6 +73,7 @@ impl Phase {
     pub fn run(&self) -> Option<RunId> {
         match self {
             Phase::Copying { run, .. }
+            | Phase::GoingOn { run, .. }
             | Phase::Marking { run, .. }
             | Phase::Tallying { run, .. }
             | Phase::Restoring { run, .. }
@@ -96,6 +100,7 @@ impl Phase {
         matches!(
             self,
             Phase::Copying { .. }
+                | Phase::GoingOn { .. }
                 | Phase::Marking { .. }
                 | Phase::Tallying { .. }
                 | Phase::Restoring { .. }
@@ -111,6 +116,7 @@ impl Phase {
             Phase::Asking => "asking",
             Phase::Claimed { .. } => "claimed",
             Phase::Copying { .. } => "copying",
+            Phase::GoingOn { .. } => "going_on",
             Phase::Marking { .. } => "marking",
             Phase::Tallying { .. } => "tallying",
             Phase::Inheriting { .. } => "loading",
@@ -152,6 +158,18 @@ pub(super) struct Running {
     pub replay_ends: Option<Vec<Offset>>,
     /// Not to be served before the replay is over or this time has come: readers must not see time run backwards.
     pub serve_gate_ms: Option<i64>,
+    pub closing: Closing,
+}
+
+/// The end of a task that drains. From its beginning on nothing changes the task and nothing else of it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// It has not begun.
+    Open,
+    /// It is being written, since then, that all is written.
+    Begun { at_ms: i64 },
+    /// It is written, or was given up.
+    Done,
 }
 
 /// What a predecessor may have read already.
@@ -193,6 +211,7 @@ impl Running {
             written_at_ms: now_ms,
             replay_ends,
             serve_gate_ms,
+            closing: Closing::Open,
         }
     }
 

@@ -55,7 +55,7 @@ impl Worker {
         for (log, start) in starts {
             taken.task.start_at(log, start);
         }
-        let generation = taken.task.generation();
+        let generation = taken.task.stored_generation();
         let mut rows = taken.task.cut(now.wall_ms, Vec::new()).rows;
         if taken.is_first {
             push_mark_row(&mut rows, &at.task.identity.name, generation);

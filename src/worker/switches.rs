@@ -16,6 +16,8 @@ pub struct Switches {
     pub horizon_awaits_replay: bool,
     /// What was read from the source of a copy counts only if the copy has the same rows.
     pub compares_copies: bool,
+    /// Rows are taken over without a copy only where their owner has written for the last time.
+    pub goes_on_only_where_closed: bool,
     /// A log that a relay-only task has read is gone on with where that task stands.
     pub reads_on: bool,
 }
@@ -28,6 +30,7 @@ impl Default for Switches {
             awaits_rows: true,
             horizon_awaits_replay: true,
             compares_copies: true,
+            goes_on_only_where_closed: true,
             reads_on: true,
         }
     }

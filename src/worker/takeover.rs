@@ -1,4 +1,4 @@
-//! Takeover of the tasks of an assignment: claim, copy, mark, confirm, and only then run (`src/DESIGN.md`, section 8). What is read
+//! Takeover of the tasks of an assignment: claim, copy and mark or go on in place, confirm, and only then run (`src/DESIGN.md`, section 8). What is read
 //! meanwhile is `reading.rs`'s.
 //!
 //! Every claim and confirm is a commit on the worker's own thread within its present assignment; any refusal ends it. Nothing
@@ -14,7 +14,7 @@ use super::slot::{Phase, Running, Taken};
 use super::{Now, Worker};
 use crate::config::StartFrom;
 use crate::model::{Offset, TaskName, TopicPartition};
-use crate::task::{LogRole, Positions, Task, mark_row};
+use crate::task::{Generations, LogRole, Positions, Task, mark_row, owner_row};
 
 /// Pause before the generations are asked for again.
 const ASK_AGAIN_MS: i64 = 500;
@@ -96,8 +96,8 @@ impl Worker {
             return Ok(());
         }
         let asked = std::mem::take(&mut self.asked);
-        let complete = |stored: &[StoredGeneration]| stored.iter().filter(|stored| stored.complete).map(|stored| stored.generation).max();
-        self.former.extend(generations.iter().filter_map(|(name, stored)| Some((name.clone(), complete(stored)?))));
+        let newest_of = |stored: &[StoredGeneration]| StoredGeneration::newest(stored);
+        self.former.extend(generations.iter().filter_map(|(name, stored)| Some((name.clone(), newest_of(stored)?.generation))));
         let mut commits = Vec::new();
         let mut next_phases = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| matches!(slot.phase, Phase::Asking)) {
@@ -107,8 +107,9 @@ impl Worker {
             }
             let stored = generations.get(name).map_or(&[][..], Vec::as_slice);
             let committed = self.committed.get(name).copied().unwrap_or_default();
-            let newest = stored.iter().map(|stored| stored.generation).chain(committed.claim.map(|claim| claim.generation)).max();
-            let source = complete(stored);
+            let spoken = stored.iter().map(|stored| stored.generation.max(stored.owner));
+            let newest = spoken.chain(committed.claim.map(|claim| claim.generation)).max();
+            let source = newest_of(stored);
             let had_state = committed.claim.is_some_and(|claim| claim.has_state);
             let is_lost = had_state && source.is_none();
             if is_lost {
@@ -199,10 +200,19 @@ impl Worker {
         let Some(at) = self.slots.get_mut(slot) else { return };
         let Phase::Claimed { generation, source, stale } = &mut at.phase else { return };
         let (generation, stale) = (*generation, std::mem::take(stale));
+        let may_go_on = |source: &StoredGeneration| source.may_go_on() || !self.settings.switches.goes_on_only_where_closed;
+        let name = &at.task.identity.name;
         match *source {
+            Some(source) if may_go_on(&source) => {
+                io.store(StoreRequest::Write { run, epoch: 0, rows: owner_row(name, source.generation, generation, false) });
+                let generations = Generations { spoken: generation, stored: source.generation };
+                at.reading = Some(Reading::begin(io, reading_run, name, source.generation, generations));
+                at.phase = Phase::GoingOn { run, generation, source, stale };
+            }
             Some(source) => {
-                io.store(StoreRequest::Copy { run, task: at.task.identity.name.clone(), from: source, to: generation });
-                at.reading = Some(Reading::begin(io, reading_run, &at.task.identity.name, source, generation));
+                io.store(StoreRequest::Copy { run, task: name.clone(), from: source.generation, to: generation });
+                let generations = Generations { spoken: generation, stored: generation };
+                at.reading = Some(Reading::begin(io, reading_run, name, source.generation, generations));
                 at.phase = Phase::Copying { run, generation, stale };
             }
             None => {
@@ -252,11 +262,16 @@ impl Worker {
     }
 
     pub(super) fn on_written<I: Io>(&mut self, io: &mut I, run: RunId, epoch: u32, now: Now) -> Result<(), Fatal> {
-        let marking = self.slot_of(run).filter(|slot| matches!(self.slots.get(*slot).map(|slot| &slot.phase), Some(Phase::Marking { .. })));
-        let Some(at) = marking.and_then(|slot| self.slots.get_mut(slot)) else {
+        let slot = self.slot_of(run).and_then(|slot| self.slots.get_mut(slot));
+        let Some(at) = slot.filter(|at| matches!(at.phase, Phase::Marking { .. } | Phase::GoingOn { .. })) else {
             self.on_checkpoint_written(io, run, epoch, now);
             return Ok(());
         };
+        if let Phase::GoingOn { generation, .. } = at.phase {
+            io.cross(Boundary::TakenOver);
+            io.store(StoreRequest::Owners { run, task: at.task.identity.name.clone(), besides: generation });
+            return Ok(());
+        }
         io.cross(Boundary::Marked);
         let Phase::Marking { generation, stale, taken, .. } = &mut at.phase else { return Ok(()) };
         let (generation, stale) = (*generation, std::mem::take(stale));
@@ -271,6 +286,23 @@ impl Worker {
             }
         };
         Ok(())
+    }
+}
+
+impl Worker {
+    /// Whose the rows were when they had become ours. An owner that took them over before our claim has said so before its confirm: it is seen here, and then they are
+    /// not ours alone. The claim above, which is made then, finds an owner that has not closed them, and copies.
+    pub(super) fn on_owners(&mut self, run: RunId, stored: &[StoredGeneration], now: Now) {
+        let Some(at) = self.slot_of(run).and_then(|slot| self.slots.get_mut(slot)) else { return };
+        let Phase::GoingOn { source, stale, .. } = &mut at.phase else { return };
+        let whose = |stored: &StoredGeneration| (stored.generation, stored.owner, stored.is_closed);
+        if StoredGeneration::newest(stored).as_ref().map(whose) == Some(whose(source)) {
+            at.phase = Phase::Restoring { run, stored: source.generation, stale: std::mem::take(stale), copied: None };
+        } else {
+            at.reading = None;
+            at.phase = Phase::Asking;
+            self.ask_again(now);
+        }
     }
 }
 

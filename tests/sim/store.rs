@@ -63,6 +63,7 @@ enum Work {
     Write { run: RunId, epoch: u32, rows: Vec<StateRow> },
     Load { run: RunId, task: TaskName, generation: u64, after: Option<(u8, Vec<u8>)> },
     Tally { run: RunId, task: TaskName, generation: u64 },
+    Owners { run: RunId, task: TaskName, besides: u64 },
     Drop { task: TaskName, generations: Vec<u64> },
 }
 
@@ -131,6 +132,7 @@ impl Store {
             StoreRequest::Write { run, epoch, rows } => Work::Write { run, epoch, rows: state_rows(&rows) },
             StoreRequest::Load { run, task, generation, after } => Work::Load { run, task, generation, after },
             StoreRequest::Tally { run, task, generation } => Work::Tally { run, task, generation },
+            StoreRequest::Owners { run, task, besides } => Work::Owners { run, task, besides },
             StoreRequest::Drop { task, generations } => Work::Drop { task, generations },
         };
         self.pending.push(Pending { owner, work });
@@ -197,7 +199,7 @@ impl Store {
                 self.pending.swap_remove(index);
                 return None;
             }
-            Work::Newest { .. } | Work::Load { .. } | Work::Tally { .. } => return None,
+            Work::Newest { .. } | Work::Load { .. } | Work::Tally { .. } | Work::Owners { .. } => return None,
         }
         match how {
             0 => {}
@@ -232,7 +234,7 @@ impl Store {
                 StoreReply::Inserted { table, batch }
             }
             Work::Newest { question, tasks } => {
-                let generations = tasks.into_iter().map(|task| (task.clone(), self.generations(&task))).collect();
+                let generations = tasks.into_iter().map(|task| (task.clone(), self.generations(&task, 0))).collect();
                 StoreReply::Newest { question, generations }
             }
             Work::Copy { run, task, to, .. } => {
@@ -253,6 +255,7 @@ impl Store {
                 rows_of(&self.state, &task, generation, generation).iter().for_each(|row| tally.add(row.sequence));
                 StoreReply::Tallied { run, tally }
             }
+            Work::Owners { run, task, besides } => StoreReply::Owners { run, generations: self.generations(&task, besides) },
             Work::Drop { task, generations } => {
                 for generation in generations {
                     self.state.remove(&(task.clone(), generation));
@@ -294,7 +297,7 @@ impl Store {
                         self.late.push(Late::State(rows));
                     }
                 }
-                Work::Newest { .. } | Work::Load { .. } | Work::Tally { .. } | Work::Drop { .. } => {}
+                Work::Newest { .. } | Work::Load { .. } | Work::Tally { .. } | Work::Owners { .. } | Work::Drop { .. } => {}
             }
         }
         if self.defects.acknowledges_early {
@@ -382,14 +385,9 @@ impl Store {
         }
     }
 
-    fn generations(&self, task: &TaskName) -> Vec<StoredGeneration> {
+    fn generations(&self, task: &TaskName, besides: u64) -> Vec<StoredGeneration> {
         let of_task = self.state.iter().filter(|((name, _), rows)| name == task && !rows.is_empty());
-        of_task
-            .map(|((_, generation), rows)| StoredGeneration {
-                generation: *generation,
-                complete: rows.keys().any(|(kind, _)| *kind == KIND_MARK),
-            })
-            .collect()
+        of_task.map(|((_, generation), rows)| stored(*generation, rows, besides)).collect()
     }
 
     /// A piece of the live rows, and whether there may be more.
@@ -414,10 +412,18 @@ impl Store {
 
     // ---- a move of the state, as `onecode rescale` does it ----
 
+    /// The largest generation of any task.
+    pub fn newest_generation(&self) -> u64 {
+        let stored = self.state.iter().map(|((_, generation), rows)| stored(*generation, rows, 0));
+        stored.map(|stored| stored.generation.max(stored.owner)).max().unwrap_or_default()
+    }
+
     /// The newest complete generation of every task that was written for so many tasks.
     pub fn sources(&self, tasks: u32) -> Vec<Source> {
         let mut sources: BTreeMap<TaskName, Source> = BTreeMap::new();
-        for ((task, generation), rows) in self.state.iter().filter(|(_, rows)| rows.contains_key(&(KIND_MARK, Vec::new()))) {
+        let mut complete: Vec<_> = self.state.iter().filter(|(_, rows)| rows.contains_key(&(KIND_MARK, Vec::new()))).collect();
+        complete.sort_by_key(|((_, generation), rows)| stored(*generation, rows, 0).owner);
+        for ((task, generation), rows) in complete {
             let Some(row) = rows.get(&(KIND_POSITIONS, Vec::new())) else { continue };
             let positions = Positions::decode(&row.payload).expect("a positions row");
             if positions.tasks == tasks {
@@ -464,6 +470,23 @@ impl Store {
             ((*table, key), values)
         });
         rows.collect()
+    }
+}
+
+/// What is said of a generation as a whole.
+fn stored(generation: u64, rows: &Generation, besides: u64) -> StoredGeneration {
+    let owners = rows.iter().filter_map(|((kind, key), row)| {
+        let owner = u64::from_be_bytes(key.as_slice().try_into().ok()?);
+        (*kind == KIND_MARK && owner != besides).then_some((owner, !row.payload.is_empty()))
+    });
+    let (owner, is_closed) = owners.max().unwrap_or((generation, false));
+    StoredGeneration {
+        generation,
+        complete: rows.contains_key(&(KIND_MARK, Vec::new())),
+        owner,
+        is_closed,
+        rows: rows.len() as u64,
+        gone: rows.values().filter(|row| row.is_deleted).count() as u64,
     }
 }
 

@@ -386,6 +386,7 @@ fn request_text(request: &StoreRequest) -> String {
             format!("load task {task} generation {generation}{from} (run {})", run.0)
         }
         StoreRequest::Tally { run, task, generation } => format!("count generation {generation} of task {task} (run {})", run.0),
+        StoreRequest::Owners { run, task, besides } => format!("owners of task {task} besides {besides} (run {})", run.0),
         StoreRequest::Drop { task, generations } => format!("drop generations {generations:?} of task {task}"),
     }
 }
@@ -398,6 +399,7 @@ pub fn reply_text(reply: &StoreReply) -> String {
         StoreReply::Written { run, epoch } => format!("run {} cut {epoch} is written", run.0),
         StoreReply::Loaded { run, rows, has_more } => format!("run {} loads {} bytes, more: {has_more}", run.0, rows.len()),
         StoreReply::Tallied { run, tally } => format!("run {} has {tally:?}", run.0),
+        StoreReply::Owners { run, generations } => format!("run {} hears of owners: {generations:?}", run.0),
         StoreReply::Refused { error } => format!("refused: {error}"),
     }
 }

@@ -14,13 +14,13 @@ use crate::engine::{LatestCells, OwnRows, PACKED_ROW_KINDS, StateKind, first_pac
 use crate::model::{Offset, TopicPartition, Version, owner};
 use crate::pb;
 use crate::rescale::MARKER_TASK;
-use crate::store::{Admin, literal};
-use crate::task::{KIND_MARK, KIND_POSITIONS, Positions};
+use crate::store::{Admin, literal, newest_generations};
+use crate::task::{KIND_POSITIONS, Positions};
 
 /// A checkpoint without its state.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    /// Under which generation it is stored.
+    /// The generation that wrote it.
     pub generation: u64,
     pub positions: Positions,
 }
@@ -125,9 +125,10 @@ impl Snapshot {
         // In the order of the table's key, so that the server streams them; a task's positions come first, and packs of cells in the order of their cuts.
         let query = format!(
             "SELECT toString(s.task) AS task, generation, kind, key, payload FROM task_state AS s FINAL \
-             WHERE s.task != {} AND (s.task, generation) IN (SELECT task, max(generation) FROM task_state WHERE kind = {KIND_MARK} GROUP BY task) \
+             WHERE s.task != {} AND (s.task, generation) IN ({}) \
              AND kind IN ({}) ORDER BY s.task, generation, kind, key",
             literal(MARKER_TASK),
+            newest_generations(),
             kinds.join(", "),
         );
         let mut snapshot = Snapshot { tasks, ..Snapshot::default() };
@@ -149,7 +150,9 @@ impl Snapshot {
         if row.kind == KIND_POSITIONS {
             let positions = Positions::decode(row.payload).map_err(|error| unreadable(error.to_string()))?;
             if positions.tasks == self.tasks {
-                self.checkpoints.insert(row.task.to_owned(), Checkpoint { generation: row.generation, positions });
+                // Rows that were copied, or taken over, were written by an earlier generation than the one that they are stored under, or by a later one.
+                let generation = if positions.generation == 0 { row.generation } else { positions.generation };
+                self.checkpoints.insert(row.task.to_owned(), Checkpoint { generation, positions });
             }
             return Ok(());
         }

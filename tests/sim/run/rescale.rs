@@ -116,7 +116,7 @@ impl Run {
 
     /// The largest generation of any task.
     fn newest_generation(&self) -> u64 {
-        self.world.store.state.keys().map(|(_, generation)| *generation).max().unwrap_or_default()
+        self.world.store.newest_generation()
     }
 
     fn end_outages(&mut self) {
