@@ -128,6 +128,29 @@ fn the_image_is_built_from_files_that_are_in_its_context() -> Result<()> {
 }
 
 #[test]
+fn scripts_are_readable_say_what_they_do_and_refuse_what_they_do_not_know() -> Result<()> {
+    for script in ["demo", "install", "optimised", "test"] {
+        let run = |program: &str, argument: &str| Command::new(program).arg(argument).arg(deploy().join(script)).output();
+        let checked = run("bash", "-n")?;
+        assert!(checked.status.success(), "{script}: {}", String::from_utf8_lossy(&checked.stderr));
+        let help = Command::new(deploy().join(script)).arg("--help").output()?;
+        assert!(
+            help.status.success() && help.stdout.starts_with(format!("Usage: deploy/{script}").as_bytes()),
+            "{script} --help: {help:?}"
+        );
+    }
+    for script in ["install", "optimised", "test"] {
+        let refused = Command::new(deploy().join(script)).arg("--no-such-thing").output()?;
+        assert_eq!(refused.status.code(), Some(2), "{script}: {refused:?}");
+    }
+    // The image uses the profile that the script leaves, if it is in the context.
+    let profile = "deploy/onecode.profdata";
+    let ignore = std::fs::read_to_string(deploy().join("../.dockerignore"))?;
+    assert!(read("optimised")?.contains(profile) && read("Dockerfile")?.contains(profile) && ignore.contains(&format!("!{profile}")));
+    Ok(())
+}
+
+#[test]
 fn alert_rules_are_valid_and_fire_when_they_should() -> Result<()> {
     let promtool = install::prometheus(&install::to_stderr)?.promtool;
     for arguments in [["check", "config", "prometheus.yml"], ["test", "rules", "alerts.test.yml"]] {

@@ -129,8 +129,16 @@ impl Engine {
             see_cell(&self.minute_cells, &mut ahead.first_minute_cell);
             see_cell(&self.day_cells, &mut ahead.first_day_cell);
             self.graph.begin_visit(&mut ahead.via, ahead.customer.slot());
+            if let Some(slot) = ahead.customer.slot() {
+                self.customers.get(slot).ids.prefetch_open();
+            }
         }
-        all.iter_mut().for_each(|ahead| self.graph.see_visit(&mut ahead.via));
+        for ahead in &mut all {
+            self.graph.see_visit(&mut ahead.via);
+            if let Some(slot) = ahead.customer.slot() {
+                self.customers.get(slot).ids.prefetch_newest();
+            }
+        }
     }
 
     /// Begins with everything whose hash the event tells; `None` where it has nothing here.

@@ -106,6 +106,27 @@ impl Ids {
         }
     }
 
+    /// The same of the chunk that takes the next id, once that is here.
+    pub(super) fn prefetch_open(&self) {
+        if let Some(chunk) = self.open_chunk() {
+            prefetch(chunk);
+        }
+    }
+
+    /// The same of where it takes it, once the chunk is here.
+    pub(super) fn prefetch_newest(&self) {
+        if let Some(newest) = self.open_chunk().and_then(|chunk| chunk.ids.last()) {
+            prefetch(newest);
+        }
+    }
+
+    fn open_chunk(&self) -> Option<&Chunk> {
+        match self {
+            Ids::Few(_) => None,
+            Ids::Many(many) => many.chunks.get(many.open as usize),
+        }
+    }
+
     /// Remembers an id unless it is there.
     pub(super) fn remember(&mut self, id: RememberedId) -> Seen {
         let known = match self {

@@ -11,8 +11,20 @@ pub(super) fn prefetch<T>(value: &T) {
     prefetch_index(std::slice::from_ref(value), 0);
 }
 
-/// The line in which values begin, if there are any.
+/// Bytes of a line of memory.
+const LINE: usize = 64;
+
+/// So many lines of one slice are asked for: what is longer is seldom needed whole.
+const MOST_LINES: usize = 8;
+
+/// The lines in which values lie, if there are any.
 #[inline]
 pub(super) fn prefetch_all<T>(values: &[T]) {
-    prefetch_index(values, 0);
+    let Some(last) = values.len().checked_sub(1) else { return };
+    let step = (LINE / size_of::<T>().max(1)).max(1);
+    for index in (0..last).step_by(step).take(MOST_LINES) {
+        prefetch_index(values, index);
+    }
+    // They seldom begin where a line does.
+    prefetch_index(values, last);
 }
