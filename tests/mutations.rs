@@ -64,7 +64,10 @@ fn a_source_that_is_read_and_not_compared_with_its_copy_is_noticed() {
 
 #[test]
 fn rows_taken_over_from_an_owner_that_still_writes_are_noticed() {
-    assert_noticed(3_000, without(|switches| switches.goes_on_only_where_closed = false));
+    const SYSTEMS: u64 = 300;
+    let switches = without(|switches| switches.goes_on_only_where_closed = false).switches;
+    let failures: Vec<String> = (0..SYSTEMS).filter_map(|seed| with_late_checkpoints(seed, switches).err()).collect();
+    println!("{} of {SYSTEMS} systems notice: {}", failures.len(), failures.first().expect("a system that notices"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use onecode::task::{KIND_MARK, KIND_POSITIONS};
 use onecode::worker::{Boundary, Switches};
 use sim::{
     Failure, Run, Sabotage, after_coming_to_share, at_rest, is_right, row_that_counts, run_seed, run_seeds, stopped, stopped_with,
-    with_a_new_topic, with_late_checkpoints, with_late_copies,
+    with_a_new_topic, with_drains, with_late_checkpoints, with_late_copies,
 };
 
 /// Seeds of every test run.
@@ -84,6 +84,14 @@ fn a_checkpoint_that_lands_while_its_generation_is_taken_over_changes_nothing() 
         .map(|seed| with_late_checkpoints(seed, Switches::default()).unwrap_or_else(|error| panic!("seed {seed}: {error}")))
         .sum();
     assert!(read_again > 0, "no checkpoint landed between a reading and a copying");
+}
+
+#[test]
+fn workers_that_drain_and_die_in_turn_change_nothing() {
+    let in_place: u64 =
+        (0..3_000).map(|seed| with_drains(seed, Switches::default()).unwrap_or_else(|error| panic!("seed {seed}: {error}"))).sum();
+    println!("{in_place} takeovers in place");
+    assert!(in_place > 3_000, "{in_place} takeovers in place prove little");
 }
 
 #[test]

@@ -191,6 +191,34 @@ pub fn with_late_checkpoints(seed: u64, switches: Switches) -> Result<u64, Strin
     Ok(run.world.store.read_again)
 }
 
+/// A system whose workers drain and die, in turn and together, while requests to ClickHouse are lost, repeated and late. Returns how many takeovers of rows in place there were.
+pub fn with_drains(seed: u64, switches: Switches) -> Result<u64, String> {
+    let mut run = without_faults(seed, 20, switches)?;
+    run.world.deadly_permille = 0;
+    for _ in 0..8 {
+        run.world.has_faults = true;
+        (0..run.world.random.below(8)).for_each(|_| run.arrive());
+        for slot in 0..run.plan.workers {
+            match run.world.random.below(10) {
+                0..6 => run.drain(slot),
+                6..8 => run.crash(slot),
+                _ => {}
+            }
+        }
+        let rounds = run.world.random.below(80);
+        run.act_for(rounds)?;
+        if run.world.random.chance(300) {
+            run.settle()?;
+        }
+    }
+    run.settle()?;
+    compare(&mut run)?;
+    (0..run.plan.workers).for_each(|slot| run.crash(slot));
+    run.settle()?;
+    compare(&mut run)?;
+    Ok(run.world.store.asked_for_owners)
+}
+
 /// A system at rest whose exchange then gets some of what it holds a second time, in any order: copies that a dead producer's brokers take late. Returns
 /// how many copies there were.
 pub fn with_late_copies(seed: u64, switches: Switches) -> Result<usize, String> {

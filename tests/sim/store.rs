@@ -111,6 +111,8 @@ pub struct Store {
     copies: BTreeSet<(Owner, TaskName, u64)>,
     /// Copies that whoever made them had to read, because their source had been written to between.
     pub read_again: u64,
+    /// Takeovers of rows in place, of which was asked whose they were.
+    pub asked_for_owners: u64,
     pub defects: Defects,
     /// A key that said two things with one version.
     pub contradiction: Option<String>,
@@ -255,7 +257,10 @@ impl Store {
                 rows_of(&self.state, &task, generation, generation).iter().for_each(|row| tally.add(row.sequence));
                 StoreReply::Tallied { run, tally }
             }
-            Work::Owners { run, task, besides } => StoreReply::Owners { run, generations: self.generations(&task, besides) },
+            Work::Owners { run, task, besides } => {
+                self.asked_for_owners += 1;
+                StoreReply::Owners { run, generations: self.generations(&task, besides) }
+            }
             Work::Drop { task, generations } => {
                 for generation in generations {
                     self.state.remove(&(task.clone(), generation));

@@ -126,7 +126,7 @@ impl Run {
         trace!(self.world, "the coordinator does not hear worker {slot} until {} ms", process.mute_until_ms);
     }
 
-    pub(super) fn drain(&mut self, slot: usize) {
+    pub fn drain(&mut self, slot: usize) {
         let Some(process) = &mut self.processes[slot] else { return };
         if process.is_draining {
             return;
