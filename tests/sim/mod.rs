@@ -183,12 +183,16 @@ pub fn with_late_checkpoints(seed: u64, switches: Switches) -> Result<u64, Strin
         (0..run.plan.workers).for_each(|slot| run.crash(slot));
         (0..run.world.random.below(3)).for_each(|_| run.arrive());
     }
+    is_right_before_and_after_a_restart(&mut run)?;
+    Ok(run.world.store.read_again)
+}
+
+fn is_right_before_and_after_a_restart(run: &mut Run) -> Result<(), String> {
     run.settle()?;
-    compare(&mut run)?;
+    compare(run)?;
     (0..run.plan.workers).for_each(|slot| run.crash(slot));
     run.settle()?;
-    compare(&mut run)?;
-    Ok(run.world.store.read_again)
+    compare(run)
 }
 
 /// A system whose workers drain and die, in turn and together, while requests to ClickHouse are lost, repeated and late. Returns how many takeovers of rows in place there were.
@@ -211,11 +215,7 @@ pub fn with_drains(seed: u64, switches: Switches) -> Result<u64, String> {
             run.settle()?;
         }
     }
-    run.settle()?;
-    compare(&mut run)?;
-    (0..run.plan.workers).for_each(|slot| run.crash(slot));
-    run.settle()?;
-    compare(&mut run)?;
+    is_right_before_and_after_a_restart(&mut run)?;
     Ok(run.world.store.asked_for_owners)
 }
 
