@@ -20,6 +20,12 @@ fn without(switch_off: impl FnOnce(&mut Switches)) -> Sabotage {
     sabotage
 }
 
+/// At least one of so many systems of a scenario must fail.
+fn assert_systems_notice<T>(systems: u64, sabotage: Sabotage, scenario: impl Fn(u64, Switches) -> Result<T, String>) {
+    let failures: Vec<String> = (0..systems).filter_map(|seed| scenario(seed, sabotage.switches).err()).collect();
+    println!("{} of {systems} systems notice: {}", failures.len(), failures.first().expect("a system that notices"));
+}
+
 #[test]
 fn counting_a_repeat_again_is_noticed() {
     assert_noticed(100, without(|switches| switches.engine.recognises_repeats = false));
@@ -28,10 +34,7 @@ fn counting_a_repeat_again_is_noticed() {
 #[test]
 fn a_contribution_that_is_taken_whatever_its_version_is_noticed() {
     // Of random faults, one in tens of thousands is a newer contribution that an older one overtakes.
-    const SYSTEMS: u64 = 100;
-    let switches = without(|switches| switches.engine.compares_versions = false).switches;
-    let failures: Vec<String> = (0..SYSTEMS).filter_map(|seed| with_late_copies(seed, switches).err()).collect();
-    println!("{} of {SYSTEMS} systems notice: {}", failures.len(), failures.first().expect("a system that notices"));
+    assert_systems_notice(100, without(|switches| switches.engine.compares_versions = false), with_late_copies);
 }
 
 #[test]
@@ -56,18 +59,12 @@ fn a_horizon_that_rises_during_a_replay_is_noticed() {
 
 #[test]
 fn a_source_that_is_read_and_not_compared_with_its_copy_is_noticed() {
-    const SYSTEMS: u64 = 3_000;
-    let switches = without(|switches| switches.compares_copies = false).switches;
-    let refusals: Vec<String> = (0..SYSTEMS).filter_map(|seed| with_late_checkpoints(seed, switches).err()).collect();
-    println!("{} of {SYSTEMS} systems notice: {}", refusals.len(), refusals.first().expect("a system that notices"));
+    assert_systems_notice(3_000, without(|switches| switches.compares_copies = false), with_late_checkpoints);
 }
 
 #[test]
 fn rows_taken_over_from_an_owner_that_still_writes_are_noticed() {
-    const SYSTEMS: u64 = 300;
-    let switches = without(|switches| switches.goes_on_only_where_closed = false).switches;
-    let failures: Vec<String> = (0..SYSTEMS).filter_map(|seed| with_late_checkpoints(seed, switches).err()).collect();
-    println!("{} of {SYSTEMS} systems notice: {}", failures.len(), failures.first().expect("a system that notices"));
+    assert_systems_notice(300, without(|switches| switches.goes_on_only_where_closed = false), with_late_checkpoints);
 }
 
 #[test]

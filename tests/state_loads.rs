@@ -120,11 +120,15 @@ fn pieces_of_one_query_are_all_rows_also_when_the_answer_is_cut_off() -> Result<
     ensure!(again == all, "other rows after a query was cut off");
 
     // Whoever asks for the same again gets the same, though pieces may end elsewhere, and runs do not disturb each other.
+    let begins_at = |piece: &Piece, at: usize| !piece.bytes.is_empty() && all.get(at..).is_some_and(|rest| rest.starts_with(&piece.bytes));
     let first = loader.piece(3, None)?;
     let second = loader.piece(3, first.last.clone())?;
-    let is_same = |one: &Piece, other: &Piece| one.bytes.starts_with(&other.bytes) || other.bytes.starts_with(&one.bytes);
-    ensure!(is_same(&loader.piece(4, None)?, &first) && is_same(&loader.piece(5, first.last.clone())?, &second), "another run");
-    ensure!(is_same(&loader.piece(3, first.last)?, &second), "the same piece again");
+    let behind_first = first.bytes.len();
+    ensure!(begins_at(&first, 0) && begins_at(&second, behind_first), "two pieces of a run");
+    let other = loader.piece(4, None)?;
+    ensure!(begins_at(&other, 0) && begins_at(&loader.piece(4, other.last.clone())?, other.bytes.len()), "another run");
+    ensure!(begins_at(&loader.piece(4, first.last.clone())?, behind_first), "another run, behind a row at which no piece of it ended");
+    ensure!(begins_at(&loader.piece(3, first.last)?, behind_first), "the same piece again");
     Ok(())
 }
 

@@ -278,7 +278,8 @@ mod tests {
         let mut keys: Vec<Vec<u8>> =
             ["", "c1", "öü", &long].iter().map(|text| KeyWriter::default().text("brand").text(text).finish()).collect();
         // A length that begins as a character of two bytes does, a text that is cut within a character, and one that begins within.
-        keys.extend([[&[0xc3, 0xa9, 0x00][..], &[b'x'; 100]].concat(), vec![1, 0xc3, 1, 0xa9], vec![0, 2, 0xa9, 0xc3]]);
+        keys.extend([[&[0xc3, 0xa9, 0x00][..], &[b'x'; 100]].concat(), [&[1, 0xc3, 0xa9, 0x00][..], &[b'x'; 41]].concat()]);
+        keys.extend([vec![1, 0xc3, 1, 0xa9], vec![0, 2, 0xa9, 0xc3]]);
         for key in &keys {
             for cut in 0..=key.len() {
                 let key = key.get(..cut).expect("a prefix");

@@ -122,12 +122,18 @@ fn owners() -> String {
 
 /// A SELECT of task and generation, of those that tasks would go on from ([`StoredGeneration::newest`]).
 pub fn newest_generations() -> String {
-    format!("SELECT task, argMax(generation, last_owner) FROM ({} GROUP BY task, generation) WHERE complete GROUP BY task", owners())
+    format!(
+        "SELECT task, argMax(generation, (last_owner, generation)) FROM ({} GROUP BY task, generation) WHERE complete GROUP BY task",
+        owners()
+    )
 }
 
 /// A SELECT of all complete generations: task, generation, and who took it over last (itself, if nobody did); those behind that were owned later.
 pub fn complete_generations() -> String {
-    format!("SELECT task, generation, last_owner FROM ({} GROUP BY task, generation) WHERE complete ORDER BY task, last_owner", owners())
+    format!(
+        "SELECT task, generation, last_owner FROM ({} GROUP BY task, generation) WHERE complete ORDER BY task, last_owner, generation",
+        owners()
+    )
 }
 
 /// One SELECT is one consistent snapshot. Tried once: a copy of unknown outcome may land later. FINAL gives every key once, so that there is nothing to

@@ -154,7 +154,7 @@ pub struct StoredGeneration {
     pub generation: u64,
     /// Whether it has its completeness mark.
     pub complete: bool,
-    /// The last generation that took its rows over; its own as long as none did.
+    /// The last generation that took its rows over; its own as long as none did, never a lower one.
     pub owner: u64,
     /// The owner has written there for the last time.
     pub is_closed: bool,
@@ -165,12 +165,12 @@ pub struct StoredGeneration {
 }
 
 impl StoredGeneration {
-    /// Of rows that say that keys are gone there may be one for so many others: only a copy leaves them out.
+    /// One row in so many may say that a key is gone: only a copy leaves these out.
     const ROWS_A_GONE: u64 = 4;
 
     /// What a task goes on from: of complete generations the one that was owned last. Owners and copiers of one task are a single line of claims.
     pub fn newest(stored: &[StoredGeneration]) -> Option<StoredGeneration> {
-        stored.iter().filter(|stored| stored.complete).max_by_key(|stored| stored.owner).copied()
+        stored.iter().filter(|stored| stored.complete).max_by_key(|stored| (stored.owner, stored.generation)).copied()
     }
 
     /// Whether a successor may go on where its rows are, instead of copying them: nobody else will ever write there.

@@ -96,8 +96,8 @@ impl Worker {
             return Ok(());
         }
         let asked = std::mem::take(&mut self.asked);
-        let newest_of = |stored: &[StoredGeneration]| StoredGeneration::newest(stored);
-        self.former.extend(generations.iter().filter_map(|(name, stored)| Some((name.clone(), newest_of(stored)?.generation))));
+        self.former
+            .extend(generations.iter().filter_map(|(name, stored)| Some((name.clone(), StoredGeneration::newest(stored)?.generation))));
         let mut commits = Vec::new();
         let mut next_phases = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| matches!(slot.phase, Phase::Asking)) {
@@ -107,9 +107,8 @@ impl Worker {
             }
             let stored = generations.get(name).map_or(&[][..], Vec::as_slice);
             let committed = self.committed.get(name).copied().unwrap_or_default();
-            let spoken = stored.iter().map(|stored| stored.generation.max(stored.owner));
-            let newest = spoken.chain(committed.claim.map(|claim| claim.generation)).max();
-            let source = newest_of(stored);
+            let newest = stored.iter().map(|stored| stored.owner).chain(committed.claim.map(|claim| claim.generation)).max();
+            let source = StoredGeneration::newest(stored);
             let had_state = committed.claim.is_some_and(|claim| claim.has_state);
             let is_lost = had_state && source.is_none();
             if is_lost {
@@ -287,9 +286,7 @@ impl Worker {
         };
         Ok(())
     }
-}
 
-impl Worker {
     /// Whose the rows were when they had become ours. An owner that took them over before our claim has said so before its confirm: it is seen here, and then they are
     /// not ours alone. The claim above, which is made then, finds an owner that has not closed them, and copies.
     pub(super) fn on_owners(&mut self, run: RunId, stored: &[StoredGeneration], now: Now) {

@@ -4,17 +4,18 @@
 //! A request may be answered late, in any order, or carried out without an answer and repeated; what was sent may land long
 //! after its sender is gone. Rows of serving tables and of a copy may land in pieces, a write to `task_state` never does.
 
+mod moves;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use onecode::engine::packed_kind;
 use onecode::model::TaskName;
-use onecode::rescale::{Source, Step};
 use onecode::rows::{RowBuffer, Table};
-use onecode::task::{KIND_MARK, KIND_POSITIONS, Positions};
+use onecode::task::KIND_MARK;
 use onecode::worker::{RunId, StoreReply, StoreRequest, StoredGeneration, Tally};
 
 use super::random::Random;
-use crate::oracle::{Tables, Value};
+use crate::oracle::Tables;
 use crate::row_reader::{RawRow, Reader, decoded, raw_rows};
 
 /// One incarnation of a worker.
@@ -415,59 +416,6 @@ impl Store {
         (buffer.row_binary(), has_more)
     }
 
-    // ---- a move of the state, as `onecode rescale` does it ----
-
-    /// The largest generation of any task.
-    pub fn newest_generation(&self) -> u64 {
-        let stored = self.state.iter().map(|((_, generation), rows)| stored(*generation, rows, 0));
-        stored.map(|stored| stored.generation.max(stored.owner)).max().unwrap_or_default()
-    }
-
-    /// The newest complete generation of every task that was written for so many tasks.
-    pub fn sources(&self, tasks: u32) -> Vec<Source> {
-        let mut sources: BTreeMap<TaskName, Source> = BTreeMap::new();
-        let mut complete: Vec<_> = self.state.iter().filter(|(_, rows)| rows.contains_key(&(KIND_MARK, Vec::new()))).collect();
-        complete.sort_by_key(|((_, generation), rows)| stored(*generation, rows, 0).owner);
-        for ((task, generation), rows) in complete {
-            let Some(row) = rows.get(&(KIND_POSITIONS, Vec::new())) else { continue };
-            let positions = Positions::decode(&row.payload).expect("a positions row");
-            if positions.tasks == tasks {
-                sources.insert(task.clone(), Source { task: task.clone(), generation: *generation, positions });
-            }
-        }
-        sources.into_values().collect()
-    }
-
-    /// A source's live rows but positions and mark.
-    pub fn rows_to_move(&self, source: &Source) -> Vec<u8> {
-        let mut buffer = RowBuffer::default();
-        let rows = self.state.get(&(source.task.clone(), source.generation)).into_iter().flatten();
-        for ((kind, key), value) in rows.filter(|((kind, _), value)| ![KIND_POSITIONS, KIND_MARK].contains(kind) && !value.is_deleted) {
-            buffer.push(|out| {
-                out.u8(*kind).blob(key).u64(value.sequence).blob(&value.payload);
-            });
-        }
-        buffer.row_binary()
-    }
-
-    /// Carries out one step of a move.
-    pub fn carry_out_step(&mut self, step: Step) {
-        match step {
-            Step::State(rows) => state_rows(&rows).into_iter().for_each(|row| self.land_state(row)),
-            Step::Serve(table, rows) => raw_rows(table, &rows).into_iter().for_each(|row| self.land_row(table, row)),
-            Step::Empty { .. } if self.defects.keeps_served_cells => {}
-            Step::Empty { task, since_s, version } => {
-                let cells = self.rows.iter().filter(|((table, key), (_, values))| is_cell_since(*table, key, values, &task, since_s));
-                let emptied: Vec<(Table, RawRow)> = cells
-                    .map(|((table, key), (_, values))| {
-                        (*table, RawRow { key: key.clone(), values: vec![0; values.len()], version: version.0 })
-                    })
-                    .collect();
-                emptied.into_iter().for_each(|(table, row)| self.land_row(table, row));
-            }
-        }
-    }
-
     /// What a reader sees under FINAL.
     pub fn tables(&self) -> Tables {
         let rows = self.rows.iter().map(|((table, key), (_, values))| {
@@ -493,18 +441,6 @@ fn stored(generation: u64, rows: &Generation, besides: u64) -> StoredGeneration 
         rows: rows.len() as u64,
         gone: rows.values().filter(|row| row.is_deleted).count() as u64,
     }
-}
-
-/// Whether a row is a cell of a task from a moment on: of a minute, or of a day that has it.
-fn is_cell_since(table: Table, key: &[u8], values: &[u8], task: &str, since_s: i64) -> bool {
-    let since = match table {
-        Table::ActivityMinute => since_s,
-        Table::ActivityDay | Table::ActiveCustomersDay => since_s / 86_400,
-        _ => return false,
-    };
-    let (key, _) = decoded(table, key, values);
-    let is_since = matches!(key.get(1), Some(Value::Number(bucket)) if *bucket >= i128::from(since));
-    is_since && key.last() == Some(&Value::Text(task.to_owned()))
 }
 
 /// Live rows of a generation, as another.
