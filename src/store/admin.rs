@@ -11,8 +11,14 @@ use crate::config::ClickHouse;
 /// Longest part of a statement that an error quotes, in characters.
 const QUOTED_CHARS: usize = 160;
 
-/// Unknown user, password required, authentication failed. The server adds a page of advice to them.
-const LOGIN_CODES: [&str; 3] = ["Code: 192.", "Code: 194.", "Code: 516."];
+/// Unknown user, password required, authentication failed: ClickHouse's numbers. The server adds a page of advice to them.
+const LOGIN_CODES: [u32; 3] = [192, 194, 516];
+
+/// `UNKNOWN_DATABASE`.
+const UNKNOWN_DATABASE_CODE: u32 = 81;
+
+/// `MEMORY_LIMIT_EXCEEDED`.
+const MEMORY_CODE: u32 = 241;
 
 /// A connection to ClickHouse for statements and small queries. Cheap to clone.
 #[derive(Clone)]
@@ -202,13 +208,17 @@ impl Admin {
         let url = self.url.clone();
         let reason = with_sources(error);
         match error {
-            clickhouse::error::Error::Network(_) => AdminError::Unreachable { url, reason },
-            clickhouse::error::Error::TimedOut => AdminError::TimedOut { url, timeout: self.timeout, statement: quoted(statement) },
-            _ if LOGIN_CODES.iter().any(|code| reason.contains(code)) => AdminError::Login { url, reason: first_line(&reason) },
-            _ if reason.contains("(UNKNOWN_DATABASE)") => AdminError::NoDatabase { url, database: self.database.clone() },
-            _ if reason.contains("(MEMORY_LIMIT_EXCEEDED)") => {
-                AdminError::Memory { url, reason: first_line(&reason), statement: quoted(statement) }
+            clickhouse::error::Error::Network(_) => return AdminError::Unreachable { url, reason },
+            clickhouse::error::Error::TimedOut => {
+                return AdminError::TimedOut { url, timeout: self.timeout, statement: quoted(statement) };
             }
+            _ => {}
+        }
+        // The number, not the name: a server that is out of memory may have too little to write more than the header that has the number.
+        match error_code(&reason) {
+            Some(code) if LOGIN_CODES.contains(&code) => AdminError::Login { url, reason: first_line(&reason) },
+            Some(UNKNOWN_DATABASE_CODE) => AdminError::NoDatabase { url, database: self.database.clone() },
+            Some(MEMORY_CODE) => AdminError::Memory { url, reason: first_line(&reason), statement: quoted(statement) },
             _ => AdminError::Failed { url, reason, statement: quoted(statement) },
         }
     }
@@ -241,6 +251,13 @@ fn quoted(statement: &str) -> String {
     }
 }
 
+/// ClickHouse's number of an error: 60 of "Code: 60. DB::Exception: …".
+pub fn error_code(error: &str) -> Option<u32> {
+    let (_, rest) = error.split_once("Code: ")?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().trim_end().to_owned()
 }
@@ -267,6 +284,22 @@ mod tests {
     fn literals_and_identifiers_cannot_break_out() {
         assert_eq!(literal(r"it's a \ test"), r"'it\'s a \\ test'");
         assert_eq!(identifier("a`b"), "`a\\`b`");
+    }
+
+    #[test]
+    fn errors_are_known_by_their_numbers_with_and_without_words() {
+        let text = "[kafka]\nbrokers = \"127.0.0.1:9092\"\n";
+        let config = crate::config::Config::from_text(text, std::path::Path::new("onecode.toml"), []).expect("a configuration");
+        let admin = Admin::new(&config.clickhouse);
+        let explain = |reason: &str| admin.explain("SELECT 1", &clickhouse::error::Error::BadResponse(reason.to_owned()));
+        for memory in ["Code: 241", "Code: 241. DB::Exception: Memory limit exceeded. (MEMORY_LIMIT_EXCEEDED) (version 25.8)"] {
+            assert!(matches!(explain(memory), AdminError::Memory { .. }), "{memory}");
+        }
+        assert!(matches!(explain("Code: 516. DB::Exception: default: Authentication failed"), AdminError::Login { .. }));
+        assert!(matches!(explain("Code: 81"), AdminError::NoDatabase { .. }));
+        for other in ["Code: 2410", "Code: 60. DB::Exception: Unknown table", "502 Bad Gateway"] {
+            assert!(matches!(explain(other), AdminError::Failed { .. }), "{other}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use clickhouse::{Client, Compression};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::config::Config;
+use crate::store::admin::error_code;
 use crate::telemetry::{Status, events};
 
 /// Bytes handed to the connection at once.
@@ -178,13 +179,6 @@ fn compression(url: &str) -> Compression {
 
 fn backoff(failures: u32, most: Duration) -> Duration {
     FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(most)
-}
-
-/// The number in "Code: 60. DB::Exception: …".
-fn error_code(error: &str) -> Option<u32> {
-    let (_, rest) = error.split_once("Code: ")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok()
 }
 
 #[cfg(test)]
