@@ -4,12 +4,14 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::mpsc::Receiver;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use common::{DEADLINE, Proxy, World, wait_until};
 use onecode::config::Config;
+use onecode::engine::Half;
 use onecode::store::{Store, StoreClient};
 use onecode::task::StoredRows;
 use onecode::telemetry::Status;
@@ -22,6 +24,8 @@ const LOADS: &str = "query LIKE 'SELECT kind, key%task_state FINAL%' AND query_k
 
 /// A worker's way to ClickHouse.
 struct Loader {
+    /// Of which half of the state.
+    half: Cell<Option<Half>>,
     client: StoreClient,
     replies: Receiver<StoreReply>,
     _runtime: tokio::runtime::Runtime,
@@ -40,23 +44,24 @@ impl Loader {
     fn new(world: &World<'_>, proxy: &Proxy) -> Result<Loader> {
         let past_proxy = ("ONECODE_CLICKHOUSE__URL".to_owned(), proxy.url().to_owned());
         let config = Config::from_text(&world.config_toml(0)?, Path::new("world.toml"), [past_proxy])?;
-        ensure!(config.limits.restore_piece_bytes() == 2 << 20, "the pieces of this test");
+        ensure!(config.limits.restore_piece_bytes() == 1 << 20, "the pieces of this test");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let store = Store::start(&config, Status::new(1, Vec::new(), Vec::new()), runtime.handle().clone(), &[]);
         let (client, replies) = store.client();
-        Ok(Loader { client, replies, _runtime: runtime })
+        Ok(Loader { half: Cell::new(None), client, replies, _runtime: runtime })
     }
 
     fn piece(&self, run: u32, after: Option<RowKey>) -> Result<Piece> {
-        self.client.send(StoreRequest::Load { run: RunId(run), task: "0".into(), generation: GENERATION, after });
-        let (bytes, has_more) = match self.replies.recv_timeout(DEADLINE)? {
-            StoreReply::Loaded { run: of, rows, has_more } if of == RunId(run) => (rows, has_more),
+        self.client.send(StoreRequest::Load { run: RunId(run), task: "0".into(), generation: GENERATION, half: self.half.get(), after });
+        let (bytes, more_behind) = match self.replies.recv_timeout(DEADLINE)? {
+            StoreReply::Loaded { run: of, half, rows, more_behind } if of == RunId(run) && half == self.half.get() => (rows, more_behind),
             other => bail!("another answer: {other:?}"),
         };
         let mut rows = StoredRows::new(&bytes);
         let last = std::iter::from_fn(|| rows.read()).last().map(|row| (row.kind, row.key.to_vec()));
         ensure!(rows.unread() == 0, "{} bytes of a row that is cut short", rows.unread());
-        Ok(Piece { bytes, last, has_more })
+        ensure!(more_behind.is_none() || more_behind == last, "more behind {more_behind:x?}, but the last row is {last:x?}");
+        Ok(Piece { bytes, last, has_more: more_behind.is_some() })
     }
 
     /// Everything, with what is done after each piece.
@@ -80,7 +85,7 @@ fn world_with_state() -> Result<World<'static>> {
     world.set("limits.buffered_bytes", 16 << 20).set("limits.parallel_takeovers", 4);
     world.migrate(1)?;
     world.query(&format!(
-        "INSERT INTO task_state (task, generation, kind, key, sequence, payload, is_deleted) SELECT '0', {GENERATION}, 1 + (number >= 60000), leftPad(toString(number), 8, '0'), number, randomPrintableASCII(400), 0 FROM numbers({ROWS})"
+        "INSERT INTO task_state (task, generation, kind, key, sequence, payload, is_deleted) SELECT '0', {GENERATION}, if(number < 60000, 1, 6), leftPad(toString(number), 8, '0'), number, randomPrintableASCII(400), 0 FROM numbers({ROWS})"
     ))?;
     Ok(world)
 }
@@ -109,6 +114,17 @@ fn pieces_of_one_query_are_all_rows_also_when_the_answer_is_cut_off() -> Result<
     }
     ensure!(expected.is_empty(), "{expected:?} are missing");
     wait_until("the end of the query", DEADLINE, || Ok(running()? == 0))?;
+
+    // Rows of kind 1 are customers, those of kind 6 are visits: of one half of the state each.
+    let mut halves = Vec::new();
+    for half in [Half::Customers, Half::Graph] {
+        loader.half.set(Some(half));
+        let rows = loader.all(5, |_, _| Ok(()))?;
+        ensure!(rows.len() > all.len() / 4, "{} bytes of the half {half:?}", rows.len());
+        halves.extend(rows);
+    }
+    ensure!(halves == all, "both halves are not the whole");
+    loader.half.set(None);
 
     let again = loader.all(2, |number, _| {
         if number == 2 {

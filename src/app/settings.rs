@@ -15,6 +15,8 @@ const BEHIND_FACTOR: i64 = 10;
 /// Keys of a task that one piece of forgetting looks at, once a second: a few milliseconds for all tasks of a worker, and 40 million
 /// keys in the six hours of a pass.
 const SWEEP_KEYS: usize = 2_000;
+/// A second query costs ClickHouse some milliseconds: packs of so many rows take ten times as long.
+const HALVED_ROWS: u64 = 500;
 /// Sources tell destinations how far they have read this many times while the slack of the forget horizon passes.
 const PROGRESS_PER_SLACK: i64 = 16;
 
@@ -52,6 +54,7 @@ pub(super) fn worker_settings(config: &Config, cluster: &Cluster, options: RunOp
         takeover_serve_delay_ms: ms(config.pipeline.takeover_serve_delay),
         relay_gap_limit_ms: ms(config.pipeline.relay_gap_limit),
         parallel_takeovers: config.limits.parallel_takeovers,
+        halved_rows: HALVED_ROWS,
         sweep_keys: SWEEP_KEYS,
         exchange_retention_ms: ms(EXCHANGE_RETENTION),
         start_from: config.pipeline.start_from,

@@ -278,10 +278,10 @@ impl Limits {
         self.buffered_bytes / 2
     }
 
-    /// When a piece of state that is read back ends, bytes. Tasks that are restored have no rows yet, so the pieces of all of them, the one that is
+    /// When a piece of state that is read back ends, bytes. Tasks that are restored have no rows yet, so the pieces of all of them, of both halves of a state the one that is
     /// taken back and the one behind it, take what rows may.
     pub fn restore_piece_bytes(&self) -> usize {
-        (self.buffered_bytes / 2 / self.parallel_takeovers.max(1)).clamp(1 << 20, 32 << 20)
+        (self.buffered_bytes / 4 / self.parallel_takeovers.max(1)).clamp(1 << 20, 16 << 20)
     }
 
     /// What the process takes besides state when all its queues are full, bytes.

@@ -135,6 +135,10 @@ impl Cells {
         &self.index
     }
 
+    pub(super) fn index_mut(&mut self) -> &mut SlotIndex {
+        &mut self.index
+    }
+
     /// Asks for the memory of both ends of a cell: it may lie in two lines (`engine/foresee.rs`).
     pub(super) fn prefetch(&self, slot: Slot) {
         let cell = &self.slab[slot];
@@ -197,8 +201,8 @@ impl Cells {
     }
 
     /// Makes a cell what was stored of it last, whatever was stored before; whether it was not there.
-    pub(super) fn restore_latest(&mut self, key: CellKey, sums: &Sums, stored: NonZeroU64, live: &mut super::Live) -> bool {
-        let sought = self.seek(key);
+    pub(super) fn restore_latest(&mut self, (key, hash): (CellKey, u64), sums: &Sums, stored: NonZeroU64, live: &mut super::Live) -> bool {
+        let sought = self.seek_hashed(hash, key);
         self.put(sought, sums, stored, live);
         sought.slot.is_none()
     }

@@ -87,6 +87,10 @@ impl Customers {
         &self.index
     }
 
+    pub(super) fn index_mut(&mut self) -> &mut SlotIndex {
+        &mut self.index
+    }
+
     /// Asks for the memory of customers that come next (`engine/foresee.rs`).
     pub(super) fn prefetch(&self, slots: impl Iterator<Item = Slot> + Clone) {
         slots.clone().for_each(|slot| self.slab[slot].prefetch());
@@ -111,14 +115,14 @@ impl Customers {
     }
 
     /// The same, for rows that may come in the order of their customers: these lie in that order after a restore, so that the next one is near the last.
-    pub(super) fn find_or_insert_next(&mut self, brand: BrandId, id: &str) -> Slot {
+    pub(super) fn find_or_insert_next(&mut self, hash: u64, brand: BrandId, id: &str) -> Slot {
         let near = self.restored..self.slab.slots().min(self.restored + NEAR);
         let is_it = |slot: &Slot| {
             let customer = &self.slab[*slot];
             customer.brand == brand && customer.flags & Customer::VACANT == 0 && customer.names.id() == id
         };
         let found = near.clone().find(|slot| self.is_in_order && is_it(slot));
-        let slot = found.unwrap_or_else(|| self.find_or_insert(brand, id));
+        let slot = found.unwrap_or_else(|| self.find_or_insert_hashed(hash, brand, id));
         (self.restored, self.is_in_order) = (slot, near.contains(&slot));
         slot
     }

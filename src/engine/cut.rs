@@ -1,97 +1,13 @@
-//! What changed since the last cut, as state rows, and the way back.
+//! What changed since the last cut, as state rows. The way back: `restore.rs`.
 
 use super::brands::Brands;
 use super::cells::{Cell, CellKey};
-use super::customer::{Customer, KeptTimes, PlaceTexts};
-use super::graph::Link;
-use super::ids::{Ids, MOST_CHUNKS};
-use super::kind::{KeyReader, KeyWriter, Live, RowChange, StateKind, StateRows, key_texts, row_hash};
+use super::customer::{Customer, PlaceTexts};
+use super::kind::{KeyReader, KeyWriter, Live, RowChange, StateKind, StateRows, row_hash};
 use super::payload;
 use super::symbols::Symbols;
 use super::{Engine, FORESEEN};
 use crate::model::Day;
-
-/// A stored row that cannot be taken back. The checkpoint is damaged, or was written by a newer version.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError {
-    /// Not one of [`StateKind`].
-    #[error("state kind {0} is unknown: the checkpoint was written by a newer version, or is damaged")]
-    Kind(u8),
-    /// Not the shape of the kind's keys.
-    #[error("key {key} is no key of a {kind}: the checkpoint is damaged")]
-    Key {
-        /// Kind.
-        kind: &'static str,
-        /// Hexadecimal.
-        key: String,
-    },
-    /// Not protobuf of the kind's message.
-    #[error("the payload of {kind} {key} is not readable: the checkpoint is damaged")]
-    Payload {
-        /// Kind.
-        kind: &'static str,
-        /// Hexadecimal.
-        key: String,
-        /// What protobuf says.
-        source: prost::DecodeError,
-    },
-    /// Readable, but nothing a cut can have written.
-    #[error("{kind} {key} has {what}: the checkpoint is damaged")]
-    Value {
-        /// Kind.
-        kind: &'static str,
-        /// Hexadecimal.
-        key: String,
-        /// What is impossible.
-        what: &'static str,
-    },
-    /// The key was restored before.
-    #[error("{kind} {key} is there twice: the checkpoint was read without `FINAL`, or is damaged")]
-    Twice {
-        /// Kind.
-        kind: &'static str,
-        /// Hexadecimal.
-        key: String,
-    },
-}
-
-/// A row under restoration: what its errors name.
-#[derive(Clone, Copy)]
-pub(super) struct Stored<'a> {
-    pub(super) kind: StateKind,
-    pub(super) key: &'a [u8],
-    pub(super) payload: &'a [u8],
-}
-
-impl Stored<'_> {
-    fn key_text(&self) -> String {
-        self.key.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    pub(super) fn bad_key(&self) -> RestoreError {
-        RestoreError::Key { kind: self.kind.name(), key: self.key_text() }
-    }
-
-    pub(super) fn bad_payload(&self, source: prost::DecodeError) -> RestoreError {
-        RestoreError::Payload { kind: self.kind.name(), key: self.key_text(), source }
-    }
-
-    fn bad(&self, payload::Fault(what): payload::Fault) -> RestoreError {
-        self.bad_value(what)
-    }
-
-    pub(super) fn bad_value(&self, what: &'static str) -> RestoreError {
-        RestoreError::Value { kind: self.kind.name(), key: self.key_text(), what }
-    }
-
-    pub(super) fn twice(&self) -> RestoreError {
-        RestoreError::Twice { kind: self.kind.name(), key: self.key_text() }
-    }
-
-    pub(super) fn hash(&self) -> std::num::NonZeroU64 {
-        row_hash(self.kind as u8, self.key, self.payload)
-    }
-}
 
 impl Engine {
     /// Keys that wait for the next cut.
@@ -144,104 +60,6 @@ impl Engine {
         }
     }
 
-    /// Takes back one row that is not deleted; rows may come in any order. After all rows, [`Engine::live`] must equal what was
-    /// stored with them. On an error the engine is of no further use.
-    pub fn restore(&mut self, kind: u8, key: &[u8], payload: &[u8]) -> Result<(), RestoreError> {
-        let kind = StateKind::from_number(kind).ok_or(RestoreError::Kind(kind))?;
-        let is_new = self.restore_unless_known(kind, key, payload)?;
-        if is_new { Ok(()) } else { Err(Stored { kind, key, payload }.twice()) }
-    }
-
-    /// The same, of a key that may have been taken back before: then this row says nothing, and `false` is returned.
-    pub fn restore_unless_known(&mut self, kind: StateKind, key: &[u8], payload: &[u8]) -> Result<bool, RestoreError> {
-        let stored = Stored { kind, key, payload };
-        match kind {
-            StateKind::Customer => self.restore_customer(stored),
-            StateKind::MoreIds => self.restore_chunk(stored),
-            StateKind::MinuteCell | StateKind::DayCell | StateKind::ActiveDay => self.restore_cell(stored),
-            StateKind::OutboundVisit => self.restore_outbound_visit(stored),
-            StateKind::InboundVisit => self.restore_inbound_visit(stored),
-            StateKind::InboundReferral => self.restore_inbound_referral(stored),
-            StateKind::Share => self.restore_share(stored),
-            StateKind::ChildShare => self.restore_child_share(stored),
-        }
-    }
-
-    fn restore_customer(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
-        let [brand, id] = key_texts(stored.key).ok_or_else(|| stored.bad_key())?;
-        let brand_id = self.brands.intern(brand);
-        let slot = self.customers.find_or_insert(brand_id, id);
-        if self.customers.get(slot).stored.is_some() {
-            return Ok(false);
-        }
-        let known = payload::read_customer(id, stored.payload, &mut self.symbols).map_err(|fault| stored.bad(fault))?;
-        let link = known.via.map_or(Link::NONE, |(share, sharer)| self.graph.link(brand_id, share, sharer));
-        let live = &mut self.live;
-        self.customers.change(slot, |customer| {
-            customer.link = link;
-            customer.appeared_ms = known.appeared_ms;
-            customer.names = known.names;
-            (customer.first, customer.first_kind) = (known.first, known.first_kind);
-            customer.last = KeptTimes::of(&known.last);
-            customer.history = known.history;
-            if let Ids::Few(ids) = &mut customer.ids {
-                ids.reserve_exact(known.inline_ids.iter().len());
-                ids.extend(known.inline_ids.iter());
-            }
-            live.replace(&mut customer.stored, Some(stored.hash()));
-        });
-        Ok(true)
-    }
-
-    fn restore_chunk(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
-        let mut reader = KeyReader(stored.key);
-        let (brand, id) = reader.text().zip(reader.text()).ok_or_else(|| stored.bad_key())?;
-        let number = reader.number().filter(|number| *number < MOST_CHUNKS).ok_or_else(|| stored.bad_key())?;
-        reader.end().ok_or_else(|| stored.bad_key())?;
-        let ids = payload::read_ids(stored.payload).map_err(|fault| stored.bad(fault))?;
-        let brand_id = self.brands.intern(brand);
-        let slot = self.customers.find_or_insert_next(brand_id, id);
-        let hash = stored.hash();
-        if !self.customers.change(slot, |customer| customer.ids.restore_chunk(number, ids, hash)) {
-            return Ok(false);
-        }
-        self.live.replace(&mut None, Some(hash));
-        self.live_chunks += 1;
-        Ok(true)
-    }
-
-    fn restore_cell(&mut self, stored: Stored<'_>) -> Result<bool, RestoreError> {
-        let key = self.read_cell_key(stored).ok_or_else(|| stored.bad_key())?;
-        let sums = payload::read_sums(stored.payload).map_err(|fault| stored.bad(fault))?;
-        let mut live = self.live;
-        let is_new = self.cells_mut(stored.kind).restore(key, &sums, stored.hash(), &mut live);
-        self.live = live;
-        Ok(is_new)
-    }
-
-    /// Makes a cell what a row says, whatever it was; without a payload it goes. `None`: there was nothing to go.
-    pub(super) fn restore_latest_cell(
-        &mut self,
-        kind: StateKind,
-        key: &[u8],
-        payload: Option<&[u8]>,
-    ) -> Result<Option<RowChange>, RestoreError> {
-        let stored = Stored { kind, key, payload: payload.unwrap_or_default() };
-        let key = self.read_cell_key(stored).ok_or_else(|| stored.bad_key())?;
-        let mut live = self.live;
-        let cells = self.cells_mut(kind);
-        let change = match payload {
-            Some(payload) => {
-                let sums = payload::read_sums(payload).map_err(|fault| stored.bad(fault))?;
-                let is_new = cells.restore_latest(key, &sums, stored.hash(), &mut live);
-                Some(if is_new { RowChange::New } else { RowChange::Changed })
-            }
-            None => cells.take_out(key, &mut live).then_some(RowChange::Gone),
-        };
-        self.live = live;
-        Ok(change)
-    }
-
     /// Visits the cells of a kind in some buckets: key and payload of their rows.
     pub(super) fn visit_cell_rows(&self, kind: StateKind, is_wanted: impl Fn(u32) -> bool, mut visit: impl FnMut(&[u8], &[u8])) {
         let mut row = RowBytes::default();
@@ -250,13 +68,6 @@ impl Engine {
             payload::encode_sums(&cell.sums(), row.payload());
             visit(&row.key, &row.payload);
         }
-    }
-
-    pub(super) fn read_cell_key(&mut self, stored: Stored<'_>) -> Option<CellKey> {
-        let CellParts { brand, bucket, texts, region } = CellParts::read(stored.kind, stored.key)?;
-        let mut number_of = |text| self.symbols.intern(text);
-        let (campaign, sku, channel) = (number_of(texts.campaign), number_of(texts.sku), number_of(texts.channel));
-        Some(CellKey { brand: self.brands.intern(brand), bucket, campaign, sku, channel, region })
     }
 }
 
@@ -306,6 +117,13 @@ impl<'a> CellParts<'a> {
         }
         reader.end()?;
         Some(parts)
+    }
+
+    /// Its key in the state, where all its texts have numbers then.
+    pub(super) fn intern(&self, brands: &mut Brands, symbols: &mut Symbols) -> CellKey {
+        let PlaceTexts { campaign, sku, channel } = self.texts;
+        let [campaign, sku, channel] = [campaign, sku, channel].map(|text| symbols.intern(text));
+        CellKey { brand: brands.intern(self.brand), bucket: self.bucket, campaign, sku, channel, region: self.region }
     }
 }
 

@@ -23,7 +23,7 @@ pub fn first_pack_kind(kind: u8) -> Option<u8> {
 }
 
 /// What a pack of this row kind holds; `None`: it is no pack of first rows.
-fn first_packed_kind(row_kind: u8) -> Option<StateKind> {
+pub(super) fn first_packed_kind(row_kind: u8) -> Option<StateKind> {
     StateKind::from_number(row_kind.checked_sub(FIRST_PACK)?).filter(|kind| has_first_packs(*kind))
 }
 

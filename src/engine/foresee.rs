@@ -10,8 +10,7 @@ use smallvec::SmallVec;
 use super::brands::BrandId;
 use super::cells::Cells;
 use super::customer::{Dimensions, PlaceTexts};
-use super::graph::{Contribution, Link, LinkAhead, LinkHashes, Parties, parties_of_row};
-use super::kind::StateKind;
+use super::graph::{Contribution, Link, LinkAhead, LinkHashes, Parties};
 use super::slab::{Slot, SlotIndex};
 use super::{Engine, FORESEEN, Place};
 use crate::model::{Body, Event};
@@ -34,6 +33,11 @@ impl Ahead {
     pub(super) fn guess(&mut self, index: &SlotIndex) -> Option<Slot> {
         self.slot = self.hash.and_then(|hash| index.guess(hash));
         self.slot
+    }
+
+    /// Something that is found already.
+    fn found(slot: Slot) -> Ahead {
+        Ahead { hash: None, slot: Some(slot) }
     }
 
     /// What [`Ahead::guess`] said.
@@ -70,6 +74,11 @@ pub(super) struct HeardAhead {
 }
 
 impl HeardAhead {
+    /// Of a receiver that was found before.
+    pub(super) fn of_found(receiver: Slot) -> Self {
+        HeardAhead { receiver: Ahead::found(receiver), ..HeardAhead::default() }
+    }
+
     pub(super) fn receiver(&self) -> Option<Slot> {
         self.receiver.slot()
     }
@@ -199,16 +208,6 @@ impl Engine {
         self.foresee_heard(&mut contributions.filter_map(begin).collect());
     }
 
-    /// The same for state rows that are taken back next: kind, key and payload.
-    pub fn foresee_rows<'a>(&self, rows: impl Iterator<Item = (StateKind, &'a [u8], &'a [u8])>) {
-        let begin = |(kind, key, payload)| {
-            let (brand, parties) = parties_of_row(kind, key, payload)?;
-            let ahead = self.begin_heard(self.brands.find(brand)?, &parties);
-            Some(HeardAhead { is_own_visit: kind == StateKind::OutboundVisit, ..ahead })
-        };
-        self.foresee_heard(&mut rows.filter_map(begin).collect());
-    }
-
     /// All steps behind the first.
     fn foresee_heard(&self, all: &mut SmallVec<[HeardAhead; FORESEEN]>) {
         for ahead in &mut *all {
@@ -220,7 +219,7 @@ impl Engine {
         for ahead in &mut *all {
             self.see_beyond(&ahead.receiver);
             if let Some(slot) = ahead.receiver() {
-                self.graph.see_sharer(self.customers.get(slot));
+                self.graph.see_sharer(self.customers.get(slot).sharer);
             }
             self.graph.see_link(&mut ahead.share);
             self.graph.see_link(&mut ahead.child);
@@ -245,7 +244,7 @@ impl Engine {
 
     /// The same for what only sharers have of customers that are to be written.
     pub(super) fn foresee_sharers(&self, customers: &[Slot]) {
-        customers.iter().for_each(|slot| self.graph.see_sharer(self.customers.get(*slot)));
+        customers.iter().for_each(|slot| self.graph.see_sharer(self.customers.get(*slot).sharer));
     }
 
     /// The same for customers and links that are to be written.

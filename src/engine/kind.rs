@@ -118,6 +118,11 @@ pub struct Live {
 }
 
 impl Live {
+    /// Of rows that both have parts of.
+    pub(super) fn and(self, other: Live) -> Live {
+        Live { count: self.count + other.count, hash: self.hash ^ other.hash }
+    }
+
     /// Takes the old row out and the new one in.
     pub(super) fn replace(&mut self, stored: &mut Option<NonZeroU64>, row: Option<NonZeroU64>) {
         if let Some(old) = std::mem::replace(stored, row) {

@@ -23,6 +23,7 @@ mod packed;
 mod payload;
 mod prefetch;
 mod rehome;
+mod restore;
 mod serve;
 mod slab;
 mod sweep;
@@ -43,13 +44,13 @@ use sweep::Sweep;
 use symbols::Symbols;
 
 pub use cold::{ColdCounts, ColdError, ColdGroup, Evicted};
-pub use cut::RestoreError;
 pub use first_pack::{OwnRows, OwnRowsFilter, SingleRow, first_pack_key, first_pack_kind, first_rows, is_pack};
 pub use foresee::Foreseen;
-pub use graph::{Contribution, ContributionError};
+pub use graph::{Contribution, ContributionError, GraphRestore, GraphRestored};
 pub use kind::{Live, RowChange, StateKind, StateRow, StateRows, row_hash};
 pub use pack::{CellName, LatestCells, PACKED_ROW_KINDS, PackKey, PackPlace, PackedRow, PackedRows, is_packed, packed_kind, push_packed};
 pub use rehome::{Holder, StoredCell, Unplaceable, holder};
+pub use restore::{CustomersRestore, Half, Known, Owner, RestoreError, Stored};
 
 pub use crate::rows::ServingRows;
 

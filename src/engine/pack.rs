@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::kind::{KeyReader, StateKind};
 use super::wire::Writer;
-use super::{Engine, RestoreError, RowChange};
+use super::{Engine, RestoreError};
 use crate::decode::protobuf::{ProtobufError, Reader};
 
 const MINUTES_A_DAY: u32 = 1_440;
@@ -215,14 +215,6 @@ impl LatestCells {
 }
 
 impl Engine {
-    /// Takes back what a pack says of a cell: packs come in the order of their keys, behind rows of single cells. What it did to the state.
-    ///
-    /// # Errors
-    /// On an error the engine is of no further use.
-    pub fn restore_packed(&mut self, kind: StateKind, cell: &PackedRow<'_>) -> Result<Option<RowChange>, RestoreError> {
-        self.restore_latest_cell(kind, cell.key, (!cell.is_deleted).then_some(cell.payload))
-    }
-
     /// Visits the cells of some days that are in memory, right after a cut: key and payload of their rows.
     pub fn visit_cells(&self, kind: StateKind, is_wanted: impl Fn(u32) -> bool, mut visit: impl FnMut(PackPlace, &PackedRow<'_>)) {
         let is_bucket_wanted = |bucket| is_wanted(day_of_bucket(kind, bucket));

@@ -172,12 +172,10 @@ pub(super) struct StoredCustomer<'a> {
     pub(super) last: LastTimes,
     pub(super) history: History,
     pub(super) inline_ids: StoredIds<'a>,
-    /// Of the first event: share and sharer.
-    pub(super) via: Option<(&'a str, &'a str)>,
     pub(super) appeared_ms: i64,
 }
 
-/// A customer.
+/// A customer, but for what its first event came through: [`via_of`].
 pub(super) fn read_customer<'a>(id: &str, payload: &'a [u8], symbols: &mut Symbols) -> Result<StoredCustomer<'a>, Fault> {
     let (mut first, mut days, mut months, mut before) = (None, Days::default(), Days::default(), None);
     let (mut last, mut inline_ids, mut appeared_ms) = (LastTimes::default(), StoredIds::default(), 0);
@@ -197,29 +195,32 @@ pub(super) fn read_customer<'a>(id: &str, payload: &'a [u8], symbols: &mut Symbo
             _ => state.skip(field)?,
         }
     }
-    let (names, (first, first_kind), via) = match first {
-        None => (Names::new(id, ""), (Place::NONE, EventKind::Scan), None),
-        Some(known) => (Names::new(id, known.event_id), known.place(symbols)?, known.via),
+    let (names, (first, first_kind)) = match first {
+        None => (Names::new(id, ""), (Place::NONE, EventKind::Scan)),
+        Some(known) => (Names::new(id, known.event_id), known.place(symbols)?),
     };
     let history = History::restore(before.into_iter().chain(months), days.into_iter());
-    Ok(StoredCustomer { names, first, first_kind, last, history, inline_ids, via, appeared_ms })
+    Ok(StoredCustomer { names, first, first_kind, last, history, inline_ids, appeared_ms })
 }
 
-/// Share and sharer that a customer's first event came through, if its payload names them.
-pub(super) fn via_of(payload: &[u8]) -> Option<(&str, &str)> {
+/// Share and sharer that a customer's first event came through, if its payload names them. That event comes first in it.
+pub(super) fn via_of(payload: &[u8]) -> Result<Option<(&str, &str)>, Fault> {
     let mut state = Reader::new(payload);
-    let field = state.field().ok()??;
-    if field.number != 1 {
-        return None;
-    }
-    let mut first = state.message(field).ok()?;
-    while let Some(field) = first.field().ok()? {
-        match field.number {
-            4 => return read_via(first.message(field).ok()?).ok(),
-            _ => first.skip(field).ok()?,
+    while let Some(field) = state.field()? {
+        if field.number != 1 {
+            state.skip(field)?;
+            continue;
         }
+        let mut first = state.message(field)?;
+        while let Some(field) = first.field()? {
+            match field.number {
+                4 => return read_via(first.message(field)?).map(Some),
+                _ => first.skip(field)?,
+            }
+        }
+        return Ok(None);
     }
-    None
+    Ok(None)
 }
 
 fn read_time(number: u64) -> Result<i64, Fault> {
@@ -251,7 +252,6 @@ struct FirstEvent<'a> {
     time_ms: i64,
     event_id: &'a str,
     kind: u64,
-    via: Option<(&'a str, &'a str)>,
     campaign: &'a str,
     sku: &'a str,
     channel: &'a str,
@@ -266,7 +266,6 @@ impl<'a> FirstEvent<'a> {
                 1 => first.time_ms = state.integer(field)? as i64,
                 2 => first.event_id = state.str(field)?,
                 3 => first.kind = state.integer(field)?,
-                4 => first.via = Some(read_via(state.message(field)?)?),
                 5 => first.campaign = state.str(field)?,
                 6 => first.sku = state.str(field)?,
                 7 => first.channel = state.str(field)?,
@@ -363,7 +362,7 @@ mod tests {
         let mut symbols = Symbols::new();
         let payload = state.encode_to_vec();
         let read = read_customer("c", &payload, &mut symbols).expect("a customer");
-        assert_eq!((read.names.id(), read.names.first_event_id(), read.via), ("c", "e", Some(("s", "李"))));
+        assert_eq!((read.names.id(), read.names.first_event_id(), via_of(&payload)), ("c", "e", Ok(Some(("s", "李")))));
         let place = &read.first;
         assert_eq!((place.time_ms, read.first_kind, place.region), (9, EventKind::Share, 110_101));
         assert_eq!([place.campaign, place.sku, place.channel].map(|symbol| symbols.text(symbol)), ["c", "k", "w"]);
@@ -378,7 +377,8 @@ mod tests {
         assert_eq!(ids, [id(u64::MAX, 3, 5), id(2, 4, u32::MAX)]);
         for length in 0..payload.len() {
             // Cut short it may still be a message, of fewer fields: what matters is that nothing panics.
-            _ = read_customer("c", payload.get(..length).expect("a prefix"), &mut symbols);
+            let prefix = payload.get(..length).expect("a prefix");
+            _ = (read_customer("c", prefix, &mut symbols).is_ok(), via_of(prefix));
         }
     }
 }

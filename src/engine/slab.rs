@@ -286,9 +286,20 @@ impl Shard {
         self.entries[place] = entry;
     }
 
+    /// Makes room for so many entries in all.
+    fn reserve(&mut self, entries: usize) {
+        let places = entries * 20 / 17 + Shard::LEAST;
+        if places > self.entries.len() {
+            self.resize(places);
+        }
+    }
+
     fn grow(&mut self) {
         // By a third: three moves an entry over its life, each to the place behind the last one's, against room for a seventh more on average.
-        let places = (self.entries.len() * 4 / 3).max(Shard::LEAST);
+        self.resize((self.entries.len() * 4 / 3).max(Shard::LEAST));
+    }
+
+    fn resize(&mut self, places: usize) {
         let before = std::mem::replace(&mut self.entries, vec![Entry::FREE; places]);
         before.into_iter().filter(|entry| *entry != Entry::FREE).for_each(|entry| self.put(entry));
     }
@@ -354,6 +365,25 @@ impl SlotIndex {
         let before = shard.bytes();
         shard.insert(Entry::new(hash as u32, slot));
         self.bytes += shard.bytes() - before;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.taken).sum()
+    }
+
+    /// Makes room for so many entries in all, which hashes spread evenly over the shards.
+    pub(super) fn reserve(&mut self, entries: usize) {
+        // Least places would be most of what a small state takes.
+        if entries < SHARDS * Shard::LEAST {
+            return;
+        }
+        for shard in &mut self.shards {
+            let before = shard.bytes();
+            // Some have a little more: four deviations of the even share.
+            let share = entries / SHARDS;
+            shard.reserve(share + 4 * share.isqrt());
+            self.bytes += shard.bytes() - before;
+        }
     }
 
     /// Makes it the index of the slots below `slots`, all in use, and no larger than it needs to be.

@@ -6,8 +6,8 @@
 use super::brands::BrandId;
 use super::cells::{CellKey, Cells};
 use super::customer::Customer;
-use super::cut::Stored;
 use super::kind::StateKind;
+use super::restore::Stored;
 use super::slab::{Moved, Slot};
 use super::{Engine, ForgetRule};
 use crate::model::{Day, TimeZone};

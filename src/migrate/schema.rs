@@ -126,6 +126,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     32 "0032_recent_device_sweeps",
     33 "0033_risky_codes",
     34 "0034_recent_device_sweeps_comment",
+    35 "0035_task_state_codec",
 ];
 
 /// All views, each after those that it reads.
@@ -264,7 +265,7 @@ pub fn tables() -> &'static BTreeMap<String, TableSchema> {
     &TABLES
 }
 
-/// Adds what a statement says. Our own files are plain: a column is a line, and `ALTER TABLE` only adds columns, or changes a comment.
+/// Adds what a statement says. Our own files are plain: a column is a line, and `ALTER TABLE` only adds columns, or changes a comment or a codec.
 fn apply(tables: &mut BTreeMap<String, TableSchema>, sql: &str) {
     let name = table_of(sql);
     let table = tables.entry(name.to_owned()).or_insert_with(|| TableSchema { name: name.to_owned(), ..TableSchema::default() });

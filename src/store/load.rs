@@ -12,7 +12,8 @@ use clickhouse::query::BytesCursor;
 
 use super::admin::literal;
 use super::attempt::Server;
-use super::state::{TABLE, until_done};
+use super::state::{TABLE, of_half, until_done};
+use crate::engine::Half;
 use crate::model::TaskName;
 use crate::task::{KIND_MARK, StoredRows};
 use crate::worker::RunId;
@@ -23,17 +24,20 @@ const IDLE: Duration = Duration::from_secs(60);
 /// What may come at once, bytes; more is no fault.
 const CHUNK_BYTES: usize = 512 << 10;
 
+/// A first piece ends when it is as large as this, bytes.
+const FIRST_BYTES: usize = 2 << 20;
+
 /// Rows of a block of the server's: twice the index granularity of the table.
 const ROWS_A_BLOCK: u32 = 2_048;
 
 /// Kind and key of a row.
 pub(super) type RowKey = (u8, Vec<u8>);
-type Whose = (TaskName, RunId);
+type Whose = (TaskName, RunId, Option<Half>);
 
-/// Whole rows, and whether there may be more.
-pub(super) type Piece = (Vec<u8>, bool);
+/// Whole rows, and the last of them if there may be more.
+pub(super) type Piece = (Vec<u8>, Option<RowKey>);
 
-/// Queries that have more to say, by task and run.
+/// Queries that have more to say, by task, run and half of the state.
 #[derive(Debug, Default)]
 pub(super) struct Loads {
     open: Mutex<BTreeMap<Whose, Open>>,
@@ -56,19 +60,20 @@ impl std::fmt::Debug for Open {
 }
 
 impl Loads {
-    /// The live rows behind `after`, by kind and key. A piece ends when it is [`crate::config::Limits::restore_piece_bytes`] large.
+    /// The live rows behind `after`, by kind and key. A piece ends when it is [`crate::config::Limits::restore_piece_bytes`] large, the first one sooner, because somebody
+    /// waits for it.
     ///
     /// # Errors
     /// What an operator has to mend.
     pub async fn piece(
         self: &Arc<Self>,
         server: &Server,
-        (task, run): (&TaskName, RunId),
+        (task, run, half): (&TaskName, RunId, Option<Half>),
         generation: u64,
         after: Option<&RowKey>,
     ) -> Result<Piece, String> {
         let began = Instant::now();
-        let whose = (task.clone(), run);
+        let whose = (task.clone(), run, half);
         let goes_on = self.take(&whose).filter(|open| open.generation == generation && after == Some(&open.last));
         let is_first = goes_on.is_none();
         let next = match goes_on {
@@ -86,16 +91,17 @@ impl Loads {
         let (rows, open) = match next {
             Some(next) => next,
             None => {
-                let begin = || async { Open::begin(server, task, generation, after)?.read(server.restore_piece_bytes).await };
+                let most_bytes = if after.is_none() { FIRST_BYTES.min(server.restore_piece_bytes) } else { server.restore_piece_bytes };
+                let begin = || async { Open::begin(server, (task, half), generation, after)?.read(most_bytes).await };
                 until_done(server, begin).await?
             }
         };
-        let has_more = open.is_some();
-        tracing::debug!(%task, generation, is_first, bytes = rows.len(), has_more, elapsed = ?began.elapsed(), "state loaded");
+        let (has_more, more_behind) = (open.is_some(), open.as_ref().map(|open| open.last.clone()));
+        tracing::debug!(%task, generation, ?half, is_first, bytes = rows.len(), has_more, elapsed = ?began.elapsed(), "state loaded");
         if let Some(open) = open {
             self.keep(whose, open);
         }
-        Ok((rows, has_more))
+        Ok((rows, more_behind))
     }
 
     fn take(&self, whose: &Whose) -> Option<Open> {
@@ -118,14 +124,15 @@ impl Loads {
 
 impl Open {
     /// Asks for everything behind `after`. The rows come in the order of the table's key, so that the server streams them.
-    fn begin(server: &Server, task: &TaskName, generation: u64, after: Option<&RowKey>) -> Result<Open, Error> {
+    fn begin(server: &Server, (task, half): (&TaskName, Option<Half>), generation: u64, after: Option<&RowKey>) -> Result<Open, Error> {
         // A comparison of pairs would find no use for the index, and read all rows.
         let behind =
             after.map_or_else(String::new, |(kind, key)| format!(" AND kind >= {kind} AND (kind > {kind} OR key > unhex('{}'))", hex(key)));
+        let of_half = half.map_or_else(String::new, |half| format!(" AND {}", of_half(half)));
         // More threads take twice the processor's time for the same rows, and as a rule several tasks are loaded at once. Blocks of the default size, of which packs are
         // most, take twice as much too, and reading stands still for up to a second.
         let query = format!(
-            "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK}{behind} ORDER BY kind, key SETTINGS max_threads = 1, max_block_size = {ROWS_A_BLOCK}",
+            "SELECT {} FROM {TABLE} FINAL WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK}{of_half}{behind} ORDER BY kind, key SETTINGS max_threads = 1, max_block_size = {ROWS_A_BLOCK}",
             StoredRows::COLUMNS,
             literal(task)
         );

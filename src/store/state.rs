@@ -13,11 +13,12 @@ use super::insert::{answer, other_columns};
 use super::load::Loads;
 use super::native::{self, Layout};
 use super::spares::Spares;
+use crate::engine::Half;
 use crate::model::TaskName;
 use crate::rows::RowBuffer;
 use crate::task::{KIND_MARK, STATE_COLUMNS};
 use crate::telemetry::events;
-use crate::worker::{StoreReply, StoreRequest, StoredGeneration, Tally};
+use crate::worker::{HalfTally, StoreReply, StoreRequest, StoredGeneration, Tally};
 
 pub(super) const TABLE: &str = "task_state";
 
@@ -36,9 +37,9 @@ pub(super) async fn serve(server: Arc<Server>, spares: Arc<Spares>, loads: Arc<L
             let outcome = write(&server, &spares, rows).await;
             answer(&reply, outcome.map_or_else(refused, |()| StoreReply::Written { run, epoch }));
         }
-        StoreRequest::Load { run, task, generation, after } => {
-            let outcome = loads.piece(&server, (&task, run), generation, after.as_ref()).await;
-            answer(&reply, outcome.map_or_else(refused, |(rows, has_more)| StoreReply::Loaded { run, rows, has_more }));
+        StoreRequest::Load { run, task, generation, half, after } => {
+            let outcome = loads.piece(&server, (&task, run, half), generation, after.as_ref()).await;
+            answer(&reply, outcome.map_or_else(refused, |(rows, more_behind)| StoreReply::Loaded { run, half, rows, more_behind }));
         }
         StoreRequest::Tally { run, task, generation } => {
             let outcome = until_done(&server, || tally(&server.client.0, &task, generation)).await;
@@ -156,14 +157,23 @@ async fn copy(server: &Server, task: &TaskName, from: u64, to: u64) -> Result<()
     }
 }
 
+/// A condition that rows of one half fulfil.
+pub(super) fn of_half(half: Half) -> String {
+    let kinds: Vec<String> = (0..=u8::MAX).filter(|kind| Half::of(*kind) == Half::Graph).map(|kind| kind.to_string()).collect();
+    format!("kind {} ({})", if half == Half::Graph { "IN" } else { "NOT IN" }, kinds.join(", "))
+}
+
 /// Without FINAL: nothing but one copy, which has every key once, and a mark was ever written to this generation.
 async fn tally(client: &Client, task: &TaskName, generation: u64) -> Result<Tally, clickhouse::error::Error> {
     let query = format!(
-        "SELECT count(), sum(sequence) FROM {TABLE} WHERE task = {} AND generation = {generation} AND kind != {KIND_MARK}",
-        literal(task)
+        "SELECT countIf({customers}), sumIf(sequence, {customers}), countIf({graph}), sumIf(sequence, {graph}) FROM {TABLE} WHERE task = {task} AND generation = {generation} AND kind != {KIND_MARK}",
+        customers = of_half(Half::Customers),
+        graph = of_half(Half::Graph),
+        task = literal(task)
     );
-    let (rows, sequences) = client.query_raw(&query).fetch_one::<(u64, u64)>().await?;
-    Ok(Tally { rows, sequences })
+    let (rows, sequences, graph_rows, graph_sequences) = client.query_raw(&query).fetch_one::<(u64, u64, u64, u64)>().await?;
+    let graph = HalfTally { rows: graph_rows, sequences: graph_sequences };
+    Ok(Tally { customers: HalfTally { rows, sequences }, graph })
 }
 
 /// One block into one partition: visible as a whole or not at all.

@@ -87,9 +87,10 @@ impl CellLog {
         self.places.entry(at.place).or_default().stored.push((at.sequence, at.number));
     }
 
-    /// One of its entries was taken back; `None`: it said nothing new.
-    pub(super) fn found_entry(&mut self, at: PackKey, change: Option<RowChange>) {
-        self.places.entry(at.place).or_default().count(change.unwrap_or(RowChange::Changed));
+    /// Some of its entries were taken back; `None`: it said nothing new.
+    pub(super) fn found_entries(&mut self, at: PackKey, changes: &[Option<RowChange>]) {
+        let log = self.places.entry(at.place).or_default();
+        changes.iter().for_each(|change| log.count(change.unwrap_or(RowChange::Changed)));
     }
 
     /// A row of one cell was taken back.

@@ -76,6 +76,7 @@ impl Task {
             generation: self.generations.spoken,
             haste: self.haste,
             least_lateness_ms: self.least_lateness_ms,
+            sizes: self.engine.sizes(),
         }
     }
 }

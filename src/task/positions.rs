@@ -57,6 +57,8 @@ pub struct Positions {
     pub haste: u32,
     /// The smallest `max_lateness` that the task ran with, milliseconds; 0 = before that was noted.
     pub least_lateness_ms: i64,
+    /// See [`crate::engine::Engine::sizes`]; none = before that was noted.
+    pub sizes: Vec<u64>,
 }
 
 /// More would not shorten any wait.
@@ -151,6 +153,7 @@ impl Positions {
             generation: self.generation,
             haste: self.haste,
             least_lateness_ms: self.least_lateness_ms,
+            sizes: self.sizes.clone(),
         }
         .encode_to_vec()
     }
@@ -191,6 +194,7 @@ impl Positions {
             generation: row.generation,
             haste: row.haste,
             least_lateness_ms: row.least_lateness_ms,
+            sizes: row.sizes,
         })
     }
 
@@ -242,6 +246,7 @@ mod tests {
             generation: 3,
             haste: 2,
             least_lateness_ms: 11,
+            sizes: vec![3, 0, 70_000],
         };
         assert_eq!(Positions::decode(&positions.encode()), Ok(positions));
     }

@@ -2,19 +2,14 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::cell_log::CellLog;
-use super::checkpoint::{KIND_MARK, KIND_POSITIONS};
 use super::cold::{Cold, ColdStore};
 use super::error::TaskError;
 use super::positions::{Positions, PositionsError};
+use super::restore_halves::{CustomersHalf, GraphHalf, Origin, Part};
 use super::run::{Generations, LogRole, Task, TaskIdentity, TaskSettings};
 use super::state_rows::StoredRow;
-use crate::engine::{
-    Engine, FORESEEN, OwnRowsFilter, PackPlace, PackedRow, PackedRows, RestoreError, Settings as EngineSettings, StateKind, first_rows,
-    packed_kind,
-};
+use crate::engine::{Engine, GraphRestored, Known, OwnRowsFilter, Settings as EngineSettings};
 use crate::model::TopicPartition;
 
 /// Rebuilds a task from the rows of its generation, in pieces, so that the worker can keep polling in between.
@@ -29,6 +24,8 @@ pub struct Restore {
     /// Keys of which a first pack may say what was before.
     own_rows: OwnRowsFilter,
     positions: Option<Positions>,
+    /// Room was made for as many keys as there were at the last cut.
+    has_room: bool,
     largest_sequence: u64,
 }
 
@@ -51,6 +48,7 @@ impl Restore {
             cells,
             own_rows: OwnRowsFilter::default(),
             positions: None,
+            has_room: false,
             largest_sequence: 0,
         }
     }
@@ -73,79 +71,70 @@ impl Restore {
         self.cold.evict(&self.identity.name, &mut self.engine, bytes)
     }
 
-    /// Reads ahead in memory for rows that are taken next, of which [`FORESEEN`] at most are worth it.
-    pub fn foresee(&self, rows: &[StoredRow<'_>]) {
-        self.engine.foresee_rows(rows.iter().filter_map(|row| Some((StateKind::from_number(row.kind)?, row.key, row.payload))));
+    /// Whether the task's own row was read, which tells how many keys there are: before it comes nothing but other rows of the customers' half.
+    pub fn has_positions(&self) -> bool {
+        self.positions.is_some()
     }
 
-    /// Takes one live row; rows come by kind and key. How many keys it told of.
+    /// Whether some of what was read has left memory again: then rows are to be taken by [`Restore::rows`] alone.
+    pub fn has_cold(&self) -> bool {
+        self.engine.cold().groups > 0
+    }
+
+    /// Takes some live rows; rows come by kind and key. How many keys they told of, each row at least one.
     ///
     /// # Errors
     /// What the checkpoint cannot have held, and [`TaskError::Cold`].
-    pub fn row(&mut self, kind: u8, key: &[u8], sequence: u64, payload: &[u8]) -> Result<usize, TaskError> {
-        self.largest_sequence = self.largest_sequence.max(sequence);
-        match kind {
-            KIND_MARK => {}
-            KIND_POSITIONS => {
-                let positions = Positions::decode(payload).map_err(|source| self.positions_error(source))?;
-                self.own_rows = OwnRowsFilter::new(positions.live_rows);
-                self.positions = Some(positions);
-            }
-            _ if packed_kind(kind).is_some() => return self.pack(kind, key, payload),
-            _ if let Some((kind, rows)) = first_rows(kind, key, payload) => return self.first_pack(kind, rows),
-            _ => {
-                self.engine.restore(kind, key, payload).map_err(|source| self.corrupt(source))?;
-                self.own_rows.note(kind, key);
-                if let Some(place) = PackPlace::of(kind, key) {
-                    self.cells.found_row(place);
-                }
-            }
+    pub fn rows(&mut self, rows: &[StoredRow<'_>]) -> Result<usize, TaskError> {
+        if self.has_cold() {
+            self.fetch_for(rows)?;
         }
-        Ok(1)
-    }
-
-    /// What is said of a cell that has left memory meanwhile is said of nothing else: it comes back first.
-    fn pack(&mut self, kind: u8, key: &[u8], payload: &[u8]) -> Result<usize, TaskError> {
-        let (at, mut cells) = PackedRows::of_row(kind, key, payload).map_err(|source| self.corrupt(source))?;
-        self.cells.found_pack(at);
-        let mut keys = 0;
-        while let Some(cell) = cells.read().map_err(|source| self.corrupt(source))? {
-            self.cold.fetch_for_cell(&self.identity.name, &mut self.engine, at.place.kind, cell.key)?;
-            let change = self.engine.restore_packed(at.place.kind, &cell).map_err(|source| self.corrupt(source))?;
-            self.cells.found_entry(at, change);
-            keys += 1;
-        }
+        let (mut customers, mut graph) = self.halves();
+        let mut owners = Vec::new();
+        let keys = customers.take(rows, &mut owners)?;
+        graph.take(rows, &mut owners.into_iter())?;
+        let restored = graph.finish();
+        self.restored(restored);
         Ok(keys)
     }
 
-    /// What is said of a key that has a row of its own is outdated. That row came before, and may have left memory again: then it comes back.
-    fn first_pack(&mut self, kind: StateKind, mut rows: PackedRows<'_>) -> Result<usize, TaskError> {
-        // Nothing leaves memory before the pack is taken; while all is in it, the filter need not be asked.
-        let has_cold = self.engine.cold().groups > 0;
-        let mut keys = 0;
-        loop {
-            let mut next: SmallVec<[PackedRow<'_>; FORESEEN]> = SmallVec::new();
-            while next.len() < FORESEEN
-                && let Some(row) = rows.read().map_err(|source| self.corrupt(source))?
-            {
-                next.push(row);
-            }
-            if next.is_empty() {
-                return Ok(keys);
-            }
-            keys += next.len();
-            self.engine.foresee_rows(next.iter().map(|row| (kind, row.key, row.payload)));
-            for row in next {
-                if has_cold && self.own_rows.may_have(kind, row.key) {
-                    self.cold.fetch_for_row(&self.identity.name, &mut self.engine, kind, row.key)?;
-                }
-                self.engine.restore_unless_known(kind, row.key, row.payload).map_err(|source| self.corrupt(source))?;
-            }
+    /// The state in two halves, which two threads may work on: both are to take the same rows, the customers' half first. Not while some of the state is cold.
+    pub fn halves(&mut self) -> (CustomersHalf<'_>, GraphHalf<'_>) {
+        if let Some(positions) = self.positions.as_ref().filter(|_| !self.has_room) {
+            self.engine.reserve(&positions.sizes, positions.live_rows);
+            self.has_room = true;
         }
+        let Restore { identity, generations, engine, cells, own_rows, positions, largest_sequence, .. } = self;
+        let origin = Origin { task: &identity.name, generation: generations.stored };
+        let (customers, graph) = engine.restoring();
+        (CustomersHalf { origin, customers, cells, own_rows, positions, largest_sequence }, GraphHalf { origin, graph })
     }
 
-    fn corrupt(&self, source: RestoreError) -> TaskError {
-        TaskError::Corrupt { task: self.identity.name.clone(), generation: self.generations.stored, source }
+    /// Both halves have taken the same rows.
+    pub fn restored(&mut self, graph: GraphRestored) {
+        self.engine.restored(graph);
+    }
+
+    /// What is said of a cell that has left memory meanwhile is said of nothing else: it comes back first. What a first pack says of a key that has a row of its own is
+    /// outdated: that row came before, and may have left memory again, so it comes back too.
+    fn fetch_for(&mut self, rows: &[StoredRow<'_>]) -> Result<(), TaskError> {
+        let Restore { identity, generations, engine, cold, own_rows, .. } = self;
+        let name = &identity.name;
+        Origin { task: name, generation: generations.stored }.parts(rows, |part| match part {
+            Part::Cells(at, mut cells) => {
+                while let Some(cell) = cells.read()? {
+                    cold.fetch_for_cell(name, engine, at.place.kind, cell.key)?;
+                }
+                Ok(())
+            }
+            Part::Keys(keys, Known::IsSkipped) => {
+                for key in keys.iter().filter(|key| own_rows.may_have(key.kind, key.key)) {
+                    cold.fetch_for_row(name, engine, key.kind, key.key)?;
+                }
+                Ok(())
+            }
+            Part::Keys(..) | Part::Positions(_) => Ok(()),
+        })
     }
 
     fn positions_error(&self, source: PositionsError) -> TaskError {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::boundary::Boundary;
+use crate::engine::Half;
 use crate::model::{Offset, TaskName, TopicPartition};
 use crate::rows::{RowBuffer, Table};
 use crate::task::{DeadLetter, Record};
@@ -109,7 +110,7 @@ pub enum StoreRequest {
         /// Rows.
         rows: RowBuffer,
     },
-    /// Reads live rows of a generation, by kind and key.
+    /// Reads live rows of a generation, by kind and key: all, or those of one half of a state.
     Load {
         /// Run.
         run: RunId,
@@ -117,6 +118,8 @@ pub enum StoreRequest {
         task: TaskName,
         /// Generation.
         generation: u64,
+        /// Which half; `None`: both.
+        half: Option<Half>,
         /// Kind and key of the last row that was read already.
         after: Option<(u8, Vec<u8>)>,
     },
@@ -183,6 +186,15 @@ impl StoredGeneration {
 /// higher sequences than any had, so that the sum is higher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// Of the rows of customers, among them the one that every checkpoint writes anew.
+    pub customers: HalfTally,
+    /// Of those of the graph: both halves may have been read at different times.
+    pub graph: HalfTally,
+}
+
+/// See [`Tally`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HalfTally {
     /// Live rows without the completeness mark.
     pub rows: u64,
     /// Sum of their sequences, modulo 2^64.
@@ -191,9 +203,13 @@ pub struct Tally {
 
 impl Tally {
     /// Counts one row more.
-    pub fn add(&mut self, sequence: u64) {
-        self.rows += 1;
-        self.sequences = self.sequences.wrapping_add(sequence);
+    pub fn add(&mut self, kind: u8, sequence: u64) {
+        let half = match Half::of(kind) {
+            Half::Customers => &mut self.customers,
+            Half::Graph => &mut self.graph,
+        };
+        half.rows += 1;
+        half.sequences = half.sequences.wrapping_add(sequence);
     }
 }
 
@@ -232,10 +248,12 @@ pub enum StoreReply {
     Loaded {
         /// Run.
         run: RunId,
+        /// As asked for.
+        half: Option<Half>,
         /// Rows.
         rows: Vec<u8>,
-        /// These may not be all: the next piece is to be asked for.
-        has_more: bool,
+        /// Kind and key of the last of them, if these may not be all: the next piece is to be asked for.
+        more_behind: Option<(u8, Vec<u8>)>,
     },
     /// The rows of a copy.
     Tallied {

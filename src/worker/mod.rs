@@ -23,6 +23,7 @@ mod starts;
 mod status;
 mod switches;
 mod takeover;
+mod taking;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,10 +32,12 @@ pub use assignment::{AssignedTask, AssignmentError, TopicSpec, group};
 pub use boundary::Boundary;
 pub use counters::Counters;
 pub use io::{
-    Claim, Commit, Committed, Fatal, InFlight, Io, LogError, LogRange, RunId, StoreReply, StoreRequest, StoredGeneration, Tally, Ticket,
+    Claim, Commit, Committed, Fatal, HalfTally, InFlight, Io, LogError, LogRange, RunId, StoreReply, StoreRequest, StoredGeneration, Tally,
+    Ticket,
 };
 pub use status::{LogView, TaskView, WorkerView};
 pub use switches::Switches;
+pub use taking::{NotTaken, take_alone, take_shared};
 
 use smallvec::SmallVec;
 
@@ -83,6 +86,8 @@ pub struct WorkerSettings {
     pub relay_gap_limit_ms: i64,
     /// Copies and loads at the same time.
     pub parallel_takeovers: usize,
+    /// A generation of so many rows is loaded by two queries at once, half of its rows each.
+    pub halved_rows: u64,
     /// Keys that one piece of forgetting looks at.
     pub sweep_keys: usize,
     /// The exchange keeps its messages this long: an older checkpoint cannot go on.
@@ -342,8 +347,8 @@ impl Worker {
             StoreReply::Newest { question, generations } => self.on_newest(io, question, &generations, now),
             StoreReply::Copied { run, result } => self.on_copied(io, run, result, now),
             StoreReply::Written { run, epoch } => self.on_written(io, run, epoch, now),
-            StoreReply::Loaded { run, rows, has_more } => {
-                self.on_loaded(run, rows, has_more, now);
+            StoreReply::Loaded { run, half, rows, more_behind } => {
+                self.on_loaded((run, half), rows, more_behind, now);
                 Ok(())
             }
             StoreReply::Tallied { run, tally } => {

@@ -8,13 +8,11 @@ use smallvec::SmallVec;
 
 use super::io::{Io, RunId, StoreRequest, Tally};
 use super::slot::{Phase, Taken};
+use super::taking::{NotTaken, take_alone, take_shared};
 use super::{Now, Worker};
-use crate::engine::{Engine, FORESEEN, is_pack};
+use crate::engine::{Engine, Half};
 use crate::model::{TaskName, TopicPartition};
-use crate::task::{Generations, LogRole, Positions, Restore, StoredRow, StoredRows, Task, TaskError};
-
-/// State keys put into memory between two polls of the consumer.
-const KEYS_PER_PIECE: usize = 20_000;
+use crate::task::{Generations, LogRole, Positions, Restore, StoredRows, Task, TaskError};
 
 /// State on its way into memory.
 #[derive(Debug)]
@@ -25,13 +23,23 @@ pub(super) struct Reading {
     from: u64,
     /// Those of the task.
     generations: Generations,
-    piece: Option<Piece>,
-    ahead: Option<Piece>,
+    /// One of all rows, or one of each half.
+    loads: SmallVec<[Load; 2]>,
     /// From the first piece on.
     restore: Option<Box<Restore>>,
     tally: Tally,
     /// How it ended.
     end: Option<Result<(), String>>,
+}
+
+/// Rows that one query has.
+#[derive(Debug)]
+struct Load {
+    half: Option<Half>,
+    piece: Option<Piece>,
+    /// The one behind it.
+    ahead: Option<Piece>,
+    is_done: bool,
 }
 
 /// Rows that were read, and how many bytes of them are taken back.
@@ -40,13 +48,47 @@ struct Piece {
     rows: Vec<u8>,
     at: usize,
     has_more: bool,
+    /// Its last row, if the piece behind it is still to be asked for.
+    more_behind: Option<(u8, Vec<u8>)>,
+}
+
+impl Piece {
+    /// The rows that are still to be taken back.
+    fn left(&self) -> StoredRows<'_> {
+        StoredRows::new(self.rows.get(self.at..).unwrap_or_default())
+    }
+}
+
+impl Load {
+    /// Whether its rows may be taken: before the task's positions come other rows of their half alone.
+    fn is_due(&self, has_positions: bool) -> bool {
+        has_positions || self.half != Some(Half::Graph)
+    }
+
+    /// Where the piece behind the one that is here begins, if it is to be asked for.
+    fn asks_behind(&mut self) -> Option<(u8, Vec<u8>)> {
+        self.piece.as_mut()?.more_behind.take()
+    }
+
+    /// Goes on to the piece behind one that was taken.
+    fn advance(&mut self) {
+        if let Some(taken) = self.piece.take_if(|piece| piece.at >= piece.rows.len()) {
+            self.piece = self.ahead.take();
+            self.is_done = !taken.has_more;
+        }
+    }
 }
 
 impl Reading {
-    /// Asks for the first rows.
-    pub fn begin<I: Io>(io: &mut I, run: RunId, task: &TaskName, from: u64, generations: Generations) -> Reading {
-        io.store(StoreRequest::Load { run, task: task.clone(), generation: from, after: None });
-        Reading { run, from, generations, piece: None, ahead: None, restore: None, tally: Tally::default(), end: None }
+    /// Asks for the first rows; `is_halved`: by a query for each half.
+    pub fn begin<I: Io>(io: &mut I, run: RunId, task: &TaskName, from: u64, generations: Generations, is_halved: bool) -> Reading {
+        let halves: &[Option<Half>] = if is_halved { &[Some(Half::Customers), Some(Half::Graph)] } else { &[None] };
+        let begin = |half: &Option<Half>| {
+            io.store(StoreRequest::Load { run, task: task.clone(), generation: from, half: *half, after: None });
+            Load { half: *half, piece: None, ahead: None, is_done: false }
+        };
+        let loads = halves.iter().map(begin).collect();
+        Reading { run, from, generations, loads, restore: None, tally: Tally::default(), end: None }
     }
 
     /// The state so far.
@@ -69,26 +111,40 @@ impl Reading {
         self.end = Some(Err(error));
     }
 
-    /// Takes back some keys of the piece that is here, with their rows.
+    /// A piece came.
+    fn push(&mut self, half: Option<Half>, rows: Vec<u8>, more_behind: Option<(u8, Vec<u8>)>) {
+        let Some(load) = self.loads.iter_mut().find(|load| load.half == half) else { return };
+        let place = if load.piece.is_none() { &mut load.piece } else { &mut load.ahead };
+        *place = Some(Piece { rows, at: 0, has_more: more_behind.is_some(), more_behind });
+    }
+
+    /// Whether rows are here that may be taken back now.
+    fn is_ready(&self) -> bool {
+        self.end.is_none() && self.loads.iter().any(|load| load.piece.is_some() && load.is_due(self.has_positions()))
+    }
+
+    fn has_positions(&self) -> bool {
+        self.restore.as_ref().is_some_and(|restore| restore.has_positions())
+    }
+
+    /// Takes back some keys of the pieces that are here, with their rows.
     fn take_back(&mut self, task: &TaskName) -> Result<(), String> {
-        let (Some(Piece { rows, at, .. }), Some(restore)) = (&mut self.piece, &mut self.restore) else { return Ok(()) };
-        let mut keys = 0;
-        while keys < KEYS_PER_PIECE {
-            let Some(rest) = rows.get(*at..).filter(|rest| !rest.is_empty()) else { break };
-            let mut reader = StoredRows::new(rest);
-            let next = next_rows(&mut reader);
-            *at = rows.len() - reader.unread();
-            if next.is_empty() {
-                return Err(format!("task {task}: clickhouse sent a state row that is cut short; start again"));
-            }
-            restore.foresee(&next);
-            for row in next {
-                let taken = restore.row(row.kind, row.key, row.sequence, row.payload).map_err(|error| error.to_string())?;
-                self.tally.add(row.sequence);
-                keys += taken.max(1);
-            }
+        let Reading { loads, restore: Some(restore), tally, .. } = self else { return Ok(()) };
+        let (is_halved, has_positions) = (loads.len() > 1, restore.has_positions());
+        // The graph's first: it has the longer way.
+        let due = loads.iter_mut().rev().filter(|load| load.is_due(has_positions));
+        let mut pieces: Vec<&mut Piece> = due.filter_map(|load| load.piece.as_mut()).collect();
+        let mut rows: Vec<StoredRows<'_>> = pieces.iter().map(|piece| piece.left()).collect();
+        let taken = if is_halved { take_shared(restore, &mut rows, tally) } else { take_alone(restore, &mut rows, tally) };
+        let left: Vec<usize> = rows.iter().map(StoredRows::unread).collect();
+        for (piece, left) in pieces.iter_mut().zip(left) {
+            piece.at = piece.rows.len() - left;
         }
-        Ok(())
+        match taken {
+            Ok(()) => Ok(()),
+            Err(NotTaken::CutShort) => Err(format!("task {task}: clickhouse sent a state row that is cut short; start again")),
+            Err(NotTaken::Task(error)) => Err(error.to_string()),
+        }
     }
 
     /// The task, if all was read and `copied` is what was read, or what was read is the copy.
@@ -104,7 +160,7 @@ impl Reading {
 
 impl Worker {
     /// A piece of rows is here: of a state, or where a log was read to.
-    pub(super) fn on_loaded(&mut self, run: RunId, rows: Vec<u8>, has_more: bool, now: Now) {
+    pub(super) fn on_loaded(&mut self, (run, half): (RunId, Option<Half>), rows: Vec<u8>, more_behind: Option<(u8, Vec<u8>)>, now: Now) {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.reading.as_ref().is_some_and(|reading| reading.run == run)) else {
             let inheriting = |slot: &usize| matches!(self.slots.get(*slot).map(|slot| &slot.phase), Some(Phase::Inheriting { .. }));
             if let Some(slot) = self.slot_of(run).filter(inheriting) {
@@ -119,37 +175,34 @@ impl Worker {
             let restore = Restore::new(identity, reading.generations, self.settings.task.clone(), engine, cold);
             reading.restore = Some(Box::new(restore));
         }
-        let place = if reading.piece.is_none() { &mut reading.piece } else { &mut reading.ahead };
-        *place = Some(Piece { rows, at: 0, has_more });
+        reading.push(half, rows, more_behind);
     }
 
     /// Whether a piece of some task's state is here that was not taken back yet.
     pub fn is_taking_back(&self) -> bool {
-        self.slots.iter().any(|slot| slot.reading.as_ref().is_some_and(|reading| reading.end.is_none() && reading.piece.is_some()))
+        self.slots.iter().any(|slot| slot.reading.as_ref().is_some_and(Reading::is_ready))
     }
 
-    /// Takes back a part of the piece that is here. The piece behind it is asked for first, so that it comes meanwhile.
+    /// Takes back a part of the pieces that are here. Those behind them are asked for first, so that they come meanwhile.
     pub(super) fn read_piece<I: Io>(&mut self, io: &mut I, slot: usize) {
         let Some(at) = self.slots.get_mut(slot) else { return };
         let Some(reading) = at.reading.as_mut().filter(|reading| reading.end.is_none()) else { return };
         let task = &at.task.identity.name;
-        let Some(Piece { rows, at: done, has_more }) = &reading.piece else { return };
-        let has_more = *has_more;
-        if *done == 0
-            && has_more
-            && let Some(after) = last_key(rows)
-        {
-            io.store(StoreRequest::Load { run: reading.run, task: task.clone(), generation: reading.from, after: Some(after) });
+        for load in &mut reading.loads {
+            if let Some(after) = load.asks_behind() {
+                let (run, generation, half) = (reading.run, reading.from, load.half);
+                io.store(StoreRequest::Load { run, task: task.clone(), generation, half, after: Some(after) });
+            }
         }
         if let Err(error) = reading.take_back(task) {
             return reading.fail(error);
         }
-        if reading.piece.as_ref().is_some_and(|piece| piece.at >= piece.rows.len()) {
-            reading.piece = reading.ahead.take();
-            if !has_more {
-                reading.end = Some(Ok(()));
-                return;
-            }
+        reading.loads.iter_mut().for_each(Load::advance);
+        // Without positions, which come first of one half, what is left of the other is no state.
+        let has_positions = reading.has_positions();
+        if reading.loads.iter().all(|load| load.is_done || !load.is_due(has_positions)) {
+            reading.end = Some(Ok(()));
+            return;
         }
         self.relieve_restore(slot);
     }
@@ -171,7 +224,7 @@ impl Worker {
         let Some(at) = self.slots.get_mut(slot) else { return };
         let Phase::Restoring { run, stored, stale, copied } = &mut at.phase else { return };
         let Some(reading) = at.reading.take() else { return };
-        let (generations, is_own) = (reading.generations, reading.from == *stored);
+        let (generations, is_own, is_halved) = (reading.generations, reading.from == *stored, reading.loads.len() > 1);
         let must_equal = copied.filter(|_| compares && !is_own);
         at.phase = match reading.finish(must_equal, &at.task.logs) {
             Ok((task, positions)) => {
@@ -180,28 +233,9 @@ impl Worker {
             }
             Err(error) if is_own => Phase::Unreadable { generation: generations.spoken, error },
             Err(_) => {
-                at.reading = Some(Reading::begin(io, next_run, &at.task.identity.name, *stored, generations));
+                at.reading = Some(Reading::begin(io, next_run, &at.task.identity.name, *stored, generations, is_halved));
                 return;
             }
         };
     }
-}
-
-/// Some rows, for which is read ahead in memory together: a pack is many by itself. None if the first is cut short.
-fn next_rows<'a>(rows: &mut StoredRows<'a>) -> SmallVec<[StoredRow<'a>; FORESEEN]> {
-    let mut next: SmallVec<[StoredRow<'a>; FORESEEN]> = SmallVec::new();
-    while next.len() < FORESEEN
-        && next.last().is_none_or(|last| !is_pack(last.kind))
-        && let Some(row) = rows.read()
-    {
-        next.push(row);
-    }
-    next
-}
-
-/// Kind and key of the last row.
-fn last_key(rows: &[u8]) -> Option<(u8, Vec<u8>)> {
-    let mut reader = StoredRows::new(rows);
-    let last = std::iter::from_fn(|| reader.read()).last();
-    last.map(|row| (row.kind, row.key.to_vec()))
 }

@@ -30,7 +30,7 @@ impl Worker {
         let inherited = new.iter().find_map(|(log, (tp, _))| Some((*log, former_of(tp)?)));
         if let Some((log, (task, generation))) = inherited {
             let Phase::Restored { run, stale, taken } = std::mem::replace(&mut at.phase, Phase::Asking) else { return true };
-            io.store(StoreRequest::Load { run, task, generation, after: None });
+            io.store(StoreRequest::Load { run, task, generation, half: None, after: None });
             at.phase = Phase::Inheriting { run, stale, taken, log };
             return true;
         }

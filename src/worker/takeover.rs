@@ -200,18 +200,19 @@ impl Worker {
         let Phase::Claimed { generation, source, stale } = &mut at.phase else { return };
         let (generation, stale) = (*generation, std::mem::take(stale));
         let may_go_on = |source: &StoredGeneration| source.may_go_on() || !self.settings.switches.goes_on_only_where_closed;
+        let is_halved = source.is_some_and(|source| source.rows >= self.settings.halved_rows);
         let name = &at.task.identity.name;
         match *source {
             Some(source) if may_go_on(&source) => {
                 io.store(StoreRequest::Write { run, epoch: 0, rows: owner_row(name, source.generation, generation, false) });
                 let generations = Generations { spoken: generation, stored: source.generation };
-                at.reading = Some(Reading::begin(io, reading_run, name, source.generation, generations));
+                at.reading = Some(Reading::begin(io, reading_run, name, source.generation, generations, is_halved));
                 at.phase = Phase::GoingOn { run, generation, source, stale };
             }
             Some(source) => {
                 io.store(StoreRequest::Copy { run, task: name.clone(), from: source.generation, to: generation });
                 let generations = Generations { spoken: generation, stored: generation };
-                at.reading = Some(Reading::begin(io, reading_run, name, source.generation, generations));
+                at.reading = Some(Reading::begin(io, reading_run, name, source.generation, generations, is_halved));
                 at.phase = Phase::Copying { run, generation, stale };
             }
             None => {

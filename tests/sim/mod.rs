@@ -28,7 +28,7 @@ pub use store::Defects;
 
 use compare::compare;
 use onecode::engine::first_rows;
-use onecode::worker::Switches;
+use onecode::worker::{Boundary, Switches};
 
 /// What is broken on purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,12 +195,13 @@ fn is_right_before_and_after_a_restart(run: &mut Run) -> Result<(), String> {
     compare(run)
 }
 
-/// A system whose workers drain and die, in turn and together, while requests to ClickHouse are lost, repeated and late. Returns how many takeovers of rows in place there were.
-pub fn with_drains(seed: u64, switches: Switches) -> Result<u64, String> {
+/// A system whose workers drain and die, in turn and together, some of them between two steps, while requests to ClickHouse are lost, repeated and late. Returns how many
+/// takeovers of rows in place there were, and the deaths at each boundary.
+pub fn with_drains(seed: u64, switches: Switches) -> Result<(u64, [u64; Boundary::ALL.len()]), String> {
     let mut run = without_faults(seed, 20, switches)?;
-    run.world.deadly_permille = 0;
+    let deadly_permille = run.world.random.pick(&[0, 0, 0, 20]);
     for _ in 0..8 {
-        run.world.has_faults = true;
+        (run.world.has_faults, run.world.deadly_permille) = (true, deadly_permille);
         (0..run.world.random.below(8)).for_each(|_| run.arrive());
         for slot in 0..run.plan.workers {
             match run.world.random.below(10) {
@@ -211,12 +212,14 @@ pub fn with_drains(seed: u64, switches: Switches) -> Result<u64, String> {
         }
         let rounds = run.world.random.below(80);
         run.act_for(rounds)?;
+        // Whoever waits for rest waits for living workers.
+        run.world.deadly_permille = 0;
         if run.world.random.chance(300) {
             run.settle()?;
         }
     }
     is_right_before_and_after_a_restart(&mut run)?;
-    Ok(run.world.store.asked_for_owners)
+    Ok((run.world.store.asked_for_owners, run.stats.deaths))
 }
 
 /// A system at rest whose exchange then gets some of what it holds a second time, in any order: copies that a dead producer's brokers take late. Returns

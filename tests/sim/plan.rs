@@ -247,6 +247,7 @@ fn worker_settings(random: &mut Random, task: TaskSettings, partitions: &BTreeMa
         takeover_serve_delay_ms: random.pick(&[0, 3_000, 10_000]),
         relay_gap_limit_ms: 10 * MINUTE_MS,
         parallel_takeovers: random.pick(&[1, 4]),
+        halved_rows: random.pick(&[0, 50, u64::MAX]),
         sweep_keys: random.pick(&[3, 20_000]),
         exchange_retention_ms: 400 * DAY_MS,
         start_from: StartFrom::Earliest,

@@ -8,7 +8,7 @@ mod moves;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use onecode::engine::packed_kind;
+use onecode::engine::{Half, packed_kind};
 use onecode::model::TaskName;
 use onecode::rows::{RowBuffer, Table};
 use onecode::task::KIND_MARK;
@@ -62,7 +62,7 @@ enum Work {
     Newest { question: u64, tasks: Vec<TaskName> },
     Copy { run: RunId, task: TaskName, from: u64, to: u64, snapshot: Option<Vec<StateRow>> },
     Write { run: RunId, epoch: u32, rows: Vec<StateRow> },
-    Load { run: RunId, task: TaskName, generation: u64, after: Option<(u8, Vec<u8>)> },
+    Load { run: RunId, task: TaskName, generation: u64, half: Option<Half>, after: Option<RowKey> },
     Tally { run: RunId, task: TaskName, generation: u64 },
     Owners { run: RunId, task: TaskName, besides: u64 },
     Drop { task: TaskName, generations: Vec<u64> },
@@ -98,6 +98,8 @@ pub struct Defects {
     pub keeps_packs: bool,
 }
 
+type RowKey = (u8, Vec<u8>);
+
 /// ClickHouse and the requests on their way to it.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -123,7 +125,9 @@ impl Store {
     pub fn send(&mut self, owner: Owner, request: StoreRequest) {
         match &request {
             StoreRequest::Copy { task, from, .. } => self.copies.retain(|(_, of, generation)| (of, generation) != (task, from)),
-            StoreRequest::Load { task, generation, after: None, .. } if self.copies.contains(&(owner, task.clone(), *generation)) => {
+            StoreRequest::Load { task, generation, half: None | Some(Half::Customers), after: None, .. }
+                if self.copies.contains(&(owner, task.clone(), *generation)) =>
+            {
                 self.read_again += 1;
             }
             _ => {}
@@ -133,7 +137,7 @@ impl Store {
             StoreRequest::Newest { question, tasks } => Work::Newest { question, tasks },
             StoreRequest::Copy { run, task, from, to } => Work::Copy { run, task, from, to, snapshot: None },
             StoreRequest::Write { run, epoch, rows } => Work::Write { run, epoch, rows: state_rows(&rows) },
-            StoreRequest::Load { run, task, generation, after } => Work::Load { run, task, generation, after },
+            StoreRequest::Load { run, task, generation, half, after } => Work::Load { run, task, generation, half, after },
             StoreRequest::Tally { run, task, generation } => Work::Tally { run, task, generation },
             StoreRequest::Owners { run, task, besides } => Work::Owners { run, task, besides },
             StoreRequest::Drop { task, generations } => Work::Drop { task, generations },
@@ -248,14 +252,14 @@ impl Store {
                 self.land(Late::State(rows));
                 StoreReply::Written { run, epoch }
             }
-            Work::Load { run, task, generation, after } => {
-                let (rows, has_more) = self.load(&task, generation, after.as_ref());
+            Work::Load { run, task, generation, half, after } => {
+                let (rows, more_behind) = self.load(&task, generation, half, after.as_ref());
                 self.land_held(&task, generation, random);
-                StoreReply::Loaded { run, rows, has_more }
+                StoreReply::Loaded { run, half, rows, more_behind }
             }
             Work::Tally { run, task, generation } => {
                 let mut tally = Tally::default();
-                rows_of(&self.state, &task, generation, generation).iter().for_each(|row| tally.add(row.sequence));
+                rows_of(&self.state, &task, generation, generation).iter().for_each(|row| tally.add(row.kind, row.sequence));
                 StoreReply::Tallied { run, tally }
             }
             Work::Owners { run, task, besides } => {
@@ -397,23 +401,26 @@ impl Store {
     }
 
     /// A piece of the live rows, and whether there may be more.
-    fn load(&self, task: &TaskName, generation: u64, after: Option<&(u8, Vec<u8>)>) -> (Vec<u8>, bool) {
+    fn load(&self, task: &TaskName, generation: u64, half: Option<Half>, after: Option<&RowKey>) -> (Vec<u8>, Option<RowKey>) {
         let mut buffer = RowBuffer::default();
         let rows = self.state.get(&(task.clone(), generation)).into_iter().flatten();
-        let mut live: Vec<_> = rows.filter(|((kind, _), value)| *kind != KIND_MARK && !value.is_deleted).collect();
+        let is_asked_for = |kind: u8| kind != KIND_MARK && half.is_none_or(|half| Half::of(kind) == half);
+        let mut live: Vec<_> = rows.filter(|((kind, _), value)| is_asked_for(*kind) && !value.is_deleted).collect();
         if self.defects.reads_packs_backwards {
             live.reverse();
             live.sort_by_key(|((kind, key), _)| (*kind, if packed_kind(*kind).is_some() { None } else { Some(key) }));
         }
         // In one piece when they are out of order: the next would begin behind the last key.
         let at_once = if self.defects.reads_packs_backwards { usize::MAX } else { ROWS_A_PIECE };
-        for ((kind, key), value) in live.into_iter().filter(|(key, _)| after.is_none_or(|after| *key > after)).take(at_once) {
+        let mut last = None;
+        for (row_key @ (kind, key), value) in live.into_iter().filter(|(key, _)| after.is_none_or(|after| *key > after)).take(at_once) {
+            last = Some(row_key);
             buffer.push(|out| {
                 out.u8(*kind).blob(key).u64(value.sequence).blob(&value.payload);
             });
         }
-        let has_more = buffer.rows() == at_once;
-        (buffer.row_binary(), has_more)
+        let more_behind = last.filter(|_| buffer.rows() == at_once).cloned();
+        (buffer.row_binary(), more_behind)
     }
 
     /// What a reader sees under FINAL.

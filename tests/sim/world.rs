@@ -381,9 +381,9 @@ fn request_text(request: &StoreRequest) -> String {
         StoreRequest::Newest { question, tasks } => format!("generations of {tasks:?} (question {question})"),
         StoreRequest::Copy { run, task, from, to } => format!("copy task {task} from generation {from} to {to} (run {})", run.0),
         StoreRequest::Write { run, epoch, rows } => format!("write {} state rows (run {} cut {epoch})", rows.rows(), run.0),
-        StoreRequest::Load { run, task, generation, after } => {
+        StoreRequest::Load { run, task, generation, half, after } => {
             let from = after.as_ref().map_or_else(String::new, |(kind, key)| format!(" behind {kind} {key:02x?}"));
-            format!("load task {task} generation {generation}{from} (run {})", run.0)
+            format!("load task {task} generation {generation} half {half:?}{from} (run {})", run.0)
         }
         StoreRequest::Tally { run, task, generation } => format!("count generation {generation} of task {task} (run {})", run.0),
         StoreRequest::Owners { run, task, besides } => format!("owners of task {task} besides {besides} (run {})", run.0),
@@ -397,7 +397,9 @@ pub fn reply_text(reply: &StoreReply) -> String {
         StoreReply::Newest { question, generations } => format!("generations (question {question}): {generations:?}"),
         StoreReply::Copied { run, result } => format!("copy of run {}: {result:?}", run.0),
         StoreReply::Written { run, epoch } => format!("run {} cut {epoch} is written", run.0),
-        StoreReply::Loaded { run, rows, has_more } => format!("run {} loads {} bytes, more: {has_more}", run.0, rows.len()),
+        StoreReply::Loaded { run, half, rows, more_behind } => {
+            format!("run {} loads {} bytes of half {half:?}, more: {}", run.0, rows.len(), more_behind.is_some())
+        }
         StoreReply::Tallied { run, tally } => format!("run {} has {tally:?}", run.0),
         StoreReply::Owners { run, generations } => format!("run {} hears of owners: {generations:?}", run.0),
         StoreReply::Refused { error } => format!("refused: {error}"),

@@ -12,15 +12,16 @@ mod missing;
 use std::num::NonZeroU64;
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use self::index::ColdIndex;
-use super::Engine;
 use super::brands::BrandId;
 use super::customer::{Customer, PlaceTexts};
 use super::cut::RowBytes;
 use super::kind::{KeyReader, StateKind, row_hash};
+use super::restore::{Known, RestoreError, Stored};
 use super::slab::Slot;
-use crate::engine::RestoreError;
+use super::{Engine, FORESEEN};
 
 /// A group that is not in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -199,12 +200,15 @@ impl Engine {
         let (live, live_chunks) = (self.live, self.live_chunks);
         let mut rest = rows;
         while !rest.is_empty() {
-            let ((number, key, payload), after) = read_row(rest).ok_or(ColdError::Torn)?;
-            self.restore(number, key, payload)?;
-            if let Some(kind) = StateKind::from_number(number) {
-                self.cold.count(kind, |keys| *keys -= 1);
+            let mut some: SmallVec<[Stored<'_>; FORESEEN]> = SmallVec::new();
+            while some.len() < FORESEEN && !rest.is_empty() {
+                let ((number, key, payload), after) = read_row(rest).ok_or(ColdError::Torn)?;
+                let kind = StateKind::from_number(number).ok_or(RestoreError::Kind(number))?;
+                some.push(Stored { kind, key, payload });
+                rest = after;
             }
-            rest = after;
+            self.restore_rows(&some, Known::IsAnError)?;
+            some.iter().for_each(|row| self.cold.count(row.kind, |keys| *keys -= 1));
         }
         (self.live, self.live_chunks) = (live, live_chunks);
         self.sweep_again(rows);

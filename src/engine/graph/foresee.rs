@@ -51,7 +51,12 @@ impl Graph {
 
     /// Asks for what the index of texts has of one.
     pub(in crate::engine) fn begin_text(&self, text: &str) -> Ahead {
-        Ahead::begin(self.texts.index(), self.texts.hash(text))
+        self.begin_hashed(self.texts.hash(text))
+    }
+
+    /// The same, where its hash is known.
+    pub(super) fn begin_hashed(&self, hash: u64) -> Ahead {
+        Ahead::begin(self.texts.index(), hash)
     }
 
     /// Asks for the names of links that are to be written.
@@ -111,10 +116,10 @@ impl Graph {
         }
     }
 
-    /// Asks for the part of a customer that only sharers have.
-    pub(in crate::engine) fn see_sharer(&self, customer: &Customer) {
-        if customer.sharer != Customer::NO_SHARER {
-            let sharer = &self.sharers[customer.sharer];
+    /// Asks for the part of a customer that only sharers have, if there is one.
+    pub(in crate::engine) fn see_sharer(&self, sharer: Slot) {
+        if sharer != Customer::NO_SHARER {
+            let sharer = &self.sharers[sharer];
             prefetch(&sharer.brought);
             prefetch(&sharer.below);
         }

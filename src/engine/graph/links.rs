@@ -67,6 +67,10 @@ impl Links {
         &self.index
     }
 
+    pub(super) fn index_mut(&mut self) -> &mut SlotIndex {
+        &mut self.index
+    }
+
     /// Asks for the memory of its entry (`engine/foresee.rs`).
     pub(super) fn prefetch(&self, link: Slot) {
         prefetch(&self.entries[link]);

@@ -13,6 +13,7 @@ mod links;
 mod own;
 mod pairs;
 mod received;
+mod restore;
 mod rows;
 mod sent;
 mod shares;
@@ -38,7 +39,8 @@ pub(super) use self::foresee::{LinkAhead, LinkHashes};
 pub(super) use self::links::Link;
 pub use self::received::{Contribution, ContributionError};
 pub(in crate::engine) use self::received::{Parties, Receiver};
-pub(in crate::engine) use self::store::parties_of_row;
+pub(in crate::engine) use self::restore::concerns_graph;
+pub use self::restore::{GraphRestore, GraphRestored};
 
 /// Measures of a customer's subtree: customers, orders, paid, refunded.
 pub(super) const SUBTREE: usize = 4;

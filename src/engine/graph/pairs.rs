@@ -74,6 +74,10 @@ impl<T: Default + Held> Pairs<T> {
         &self.index
     }
 
+    pub(super) fn index_mut(&mut self) -> &mut SlotIndex {
+        &mut self.index
+    }
+
     /// Asks for the memory of both ends of a pair: it may lie in two lines.
     pub(super) fn prefetch(&self, slot: Slot) {
         let pair = &self.slab[slot];

@@ -56,6 +56,10 @@ impl Texts {
         &self.index
     }
 
+    pub(super) fn index_mut(&mut self) -> &mut SlotIndex {
+        &mut self.index
+    }
+
     /// Asks for the memory of where a text lies (`engine/foresee.rs`).
     pub(super) fn prefetch(&self, id: TextId) {
         prefetch(&self.entries[id.0]);

@@ -62,26 +62,28 @@ impl Run {
             self.start(slot);
         }
         self.poll_group(slot)?;
-        if self.processes[slot].is_none() {
+        // It may die at any boundary.
+        let lives = |run: &Run| run.processes[slot].is_some();
+        if !lives(self) {
             return Ok(());
         }
         let logs: Vec<TopicPartition> = self.world.link(slot).fetches.keys().cloned().collect();
         for tp in logs {
             for _ in 0..20 {
-                let is_open = self.world.link(slot).fetches.get(&tp).is_some_and(|fetch| !fetch.is_paused);
+                let is_open = lives(self) && self.world.link(slot).fetches.get(&tp).is_some_and(|fetch| !fetch.is_paused);
                 if !is_open || !self.fetch_some(slot, &tp)? {
                     break;
                 }
             }
         }
-        while self.world.produce_one(slot) {}
-        while !self.world.link(slot).acknowledged.is_empty() {
+        while lives(self) && self.world.produce_one(slot) {}
+        while lives(self) && !self.world.link(slot).acknowledged.is_empty() {
             self.acknowledge(slot)?;
         }
-        while !self.world.link(slot).replies.is_empty() {
+        while lives(self) && !self.world.link(slot).replies.is_empty() {
             self.reply(slot)?;
         }
-        self.tick(slot)
+        if lives(self) { self.tick(slot) } else { Ok(()) }
     }
 
     /// Lets workers and servers act until every task runs, and not a moment longer.
