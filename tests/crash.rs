@@ -152,3 +152,39 @@ fn what_has_drained_is_gone_on_from_in_place_and_what_was_killed_is_copied() -> 
     ensure!(last.terminate()? == 0, "the drain failed: {}", last.log_text());
     must_be_exact(&world)
 }
+
+#[test]
+fn a_large_state_comes_back_by_two_queries_and_stays_exact() -> Result<()> {
+    const EVENTS: u64 = 60_000;
+    let stack = Stack::own("two-queries")?;
+    let mut world = World::on(&stack, "two_queries")?;
+    // So many events change keys in one checkpoint after the other.
+    world.set("limits.dirty_keys_per_checkpoint", 5_000);
+    world.migrate(1)?;
+    let mix = options(3 * EVENTS, 1);
+    let part = |number: u64| Load::start_part(&world, mix.clone(), number * EVENTS..(number + 1) * EVENTS, 20_000);
+    let restarted = || -> Result<Pipeline> {
+        let next = world.spawn_with(0, &[], &[("ONECODE_LOG", "info,onecode::store=debug")])?;
+        next.wait_ready()?;
+        let log = next.log_text();
+        for half in ["Some(Customers)", "Some(Graph)"] {
+            ensure!(log.contains(half), "no load of half {half}: {log}");
+        }
+        Ok(next)
+    };
+    let first = world.start()?;
+    settle(&world, part(0)?)?;
+    ensure!(first.terminate()? == 0, "the drain failed: {}", first.log_text());
+    let (rows, graph) = (world.number("SELECT count() FROM task_state")?, world.number("SELECT countIf(kind >= 26) FROM task_state")?);
+    ensure!(rows >= 500 && graph > 100, "{rows} rows of state, {graph} packs of the graph");
+
+    let second = restarted()?;
+    let load = part(1)?;
+    wait_for_progress(&second, &load, EVENTS as f64 / 2.0)?;
+    second.kill()?;
+    let third = restarted()?;
+    settle(&world, load)?;
+    settle(&world, part(2)?)?;
+    ensure!(third.terminate()? == 0, "the drain failed: {}", third.log_text());
+    must_be_exact(&world)
+}
