@@ -13,6 +13,7 @@ use onecode::engine::{
 };
 use onecode::generate::{Generator, Options};
 use onecode::model::{Calendar, TimeZone, Version};
+use onecode::rows::{RowBuffer, ServingRows};
 use onecode::task::{
     ColdStore, ColdStoreError, Generations, KIND_POSITIONS, PackRule, Positions, Restore, StoredRows, TaskIdentity, TaskSettings,
 };
@@ -53,7 +54,7 @@ fn state() -> (Engine, Vec<StateRow>) {
             engine.receive(Version::new(1, sequence), &contribution).expect("a contribution of our own");
         }
     }
-    engine.drain_rows(Version::new(1, 1_000), &mut onecode::engine::ServingRows::default());
+    engine.drain_rows(Version::new(1, 1_000), &mut ServingRows::default());
     let mut rows = Vec::new();
     engine.cut(&mut rows);
     (engine, rows)
@@ -101,28 +102,17 @@ fn stored_rows(rows: &[StateRow]) -> Vec<StoredRow> {
     stored
 }
 
-fn push_length(bytes: &mut Vec<u8>, mut length: usize) {
-    while length >= 0x80 {
-        bytes.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    bytes.push(length as u8);
-}
-
 /// As ClickHouse sends them: in the order of kinds and keys.
 fn row_binary(rows: &[StoredRow], half: Option<Half>) -> Vec<u8> {
     let mut rows: Vec<&StoredRow> = rows.iter().filter(|((kind, _), _)| half.is_none_or(|half| Half::of(*kind) == half)).collect();
     rows.sort();
-    let mut bytes = Vec::new();
-    for (((kind, key), payload), sequence) in rows.into_iter().zip(1_u64..) {
-        bytes.push(*kind);
-        push_length(&mut bytes, key.len());
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(&sequence.to_le_bytes());
-        push_length(&mut bytes, payload.len());
-        bytes.extend_from_slice(payload);
+    let mut buffer = RowBuffer::default();
+    for (((kind, key), payload), sequence) in rows.into_iter().zip(1..) {
+        buffer.push(|row| {
+            row.u8(*kind).blob(key).u64(sequence).blob(payload);
+        });
     }
-    bytes
+    buffer.row_binary()
 }
 
 /// Keeps what leaves memory.

@@ -15,7 +15,7 @@ use onecode::engine::Half;
 use onecode::store::{Store, StoreClient};
 use onecode::task::StoredRows;
 use onecode::telemetry::Status;
-use onecode::worker::{RunId, StoreReply, StoreRequest};
+use onecode::worker::{RowKey, RunId, StoreReply, StoreRequest};
 
 const ROWS: u64 = 200_000;
 const GENERATION: u64 = 7;
@@ -30,8 +30,6 @@ struct Loader {
     replies: Receiver<StoreReply>,
     _runtime: tokio::runtime::Runtime,
 }
-
-type RowKey = (u8, Vec<u8>);
 
 /// One piece: its bytes, the key of its last row, and whether there is more.
 struct Piece {

@@ -11,7 +11,8 @@ use super::FORESEEN;
 use super::brands::BrandId;
 use super::packed::KeptSums;
 use super::prefetch::prefetch;
-use super::slab::{Moved, Slab, Slot, SlotIndex};
+use super::slab::{Moved, Slab, Slot};
+use super::slot_index::SlotIndex;
 use super::symbols::Symbol;
 use crate::model::{Day, Sums};
 

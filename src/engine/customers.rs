@@ -9,7 +9,8 @@ use super::customer::{Customer, KeptTimes, LastTimes, Names, Place};
 use super::graph::Link;
 use super::history::DayBefore;
 use super::ids::{RememberedId, Seen};
-use super::slab::{Density, Moved, Slab, Slot, SlotIndex};
+use super::slab::{Density, Moved, Slab, Slot};
+use super::slot_index::SlotIndex;
 use crate::model::{Day, Event, Sums};
 
 #[derive(Debug)]

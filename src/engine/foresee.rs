@@ -11,7 +11,8 @@ use super::brands::BrandId;
 use super::cells::Cells;
 use super::customer::{Dimensions, PlaceTexts};
 use super::graph::{Contribution, Link, LinkAhead, LinkHashes, Parties};
-use super::slab::{Slot, SlotIndex};
+use super::slab::Slot;
+use super::slot_index::SlotIndex;
 use super::{Engine, FORESEEN, Place};
 use crate::model::{Body, Event};
 
@@ -212,22 +213,16 @@ impl Engine {
     fn foresee_heard(&self, all: &mut SmallVec<[HeardAhead; FORESEEN]>) {
         for ahead in &mut *all {
             self.see_customer(&mut ahead.receiver);
-            self.graph.see_texts(&mut ahead.share);
-            self.graph.see_texts(&mut ahead.child);
-            self.graph.see_visitor(&mut ahead.visitor);
+            self.graph.see_names(ahead);
         }
         for ahead in &mut *all {
             self.see_beyond(&ahead.receiver);
             if let Some(slot) = ahead.receiver() {
                 self.graph.see_sharer(self.customers.get(slot).sharer);
             }
-            self.graph.see_link(&mut ahead.share);
-            self.graph.see_link(&mut ahead.child);
+            self.graph.see_links(ahead);
         }
-        for ahead in &mut *all {
-            self.graph.begin_pair(ahead);
-        }
-        all.iter_mut().for_each(|ahead| self.graph.see_pair(ahead));
+        self.graph.see_pairs(all);
     }
 
     fn begin_heard(&self, brand: BrandId, parties: &Parties<'_>) -> HeardAhead {
@@ -261,7 +256,8 @@ impl Engine {
     }
 }
 
-fn see_cell(cells: &Cells, ahead: &mut Ahead) {
+/// Asks for where a cell is, once the index has said it.
+pub(super) fn see_cell(cells: &Cells, ahead: &mut Ahead) {
     if let Some(slot) = ahead.guess(cells.index()) {
         cells.prefetch(slot);
     }

@@ -212,6 +212,21 @@ pub(super) fn key_texts<const N: usize>(key: &[u8]) -> Option<[&str; N]> {
     Some(texts)
 }
 
+/// Brand and customer whom a row is about, by its key: `Some(None)` is a cell, which is about nobody. `None` where it is no key of its kind, as far as that is read.
+pub(super) fn owner_of_key(kind: StateKind, key: &[u8]) -> Option<Option<(&str, &str)>> {
+    let mut reader = KeyReader(key);
+    let texts_between = match kind {
+        StateKind::MinuteCell | StateKind::DayCell | StateKind::ActiveDay => return Some(None),
+        StateKind::Customer | StateKind::MoreIds | StateKind::OutboundVisit | StateKind::InboundReferral | StateKind::Share => 0,
+        StateKind::InboundVisit | StateKind::ChildShare => 1,
+    };
+    let brand = reader.text()?;
+    for _ in 0..texts_between {
+        reader.text()?;
+    }
+    Some(Some((brand, reader.text()?)))
+}
+
 /// Reads a key; `None` where it is none.
 #[derive(Debug)]
 pub(super) struct KeyReader<'a>(pub(super) &'a [u8]);

@@ -26,6 +26,7 @@ mod rehome;
 mod restore;
 mod serve;
 mod slab;
+mod slot_index;
 mod sweep;
 mod symbols;
 mod wire;

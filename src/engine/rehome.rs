@@ -5,7 +5,7 @@
 
 use super::customer::PlaceTexts;
 use super::cut::CellParts;
-use super::kind::{KeyReader, StateKind};
+use super::kind::{StateKind, owner_of_key};
 use crate::model::{Day, Sums, Version};
 use crate::rows::ServingRows;
 use crate::rows::serving::CellRow;
@@ -35,17 +35,9 @@ pub enum Holder<'a> {
 /// [`Unplaceable`], also for a kind that this release does not know.
 pub fn holder(kind: u8, key: &[u8]) -> Result<Holder<'_>, Unplaceable> {
     let unplaceable = || Unplaceable { kind, key: key.to_vec() };
-    let mut reader = KeyReader(key);
-    // The text of the key, after the brand, that names the holder.
-    let texts_before = match StateKind::from_number(kind).ok_or_else(unplaceable)? {
-        StateKind::MinuteCell | StateKind::DayCell | StateKind::ActiveDay => return Ok(Holder::Anyone),
-        StateKind::Customer | StateKind::MoreIds | StateKind::OutboundVisit | StateKind::InboundReferral | StateKind::Share => 1,
-        StateKind::InboundVisit | StateKind::ChildShare => 2,
-    };
-    for _ in 0..texts_before {
-        reader.text().ok_or_else(unplaceable)?;
-    }
-    reader.text().map(Holder::OwnerOf).ok_or_else(unplaceable)
+    let kind = StateKind::from_number(kind).ok_or_else(unplaceable)?;
+    let owner = owner_of_key(kind, key).ok_or_else(unplaceable)?;
+    Ok(owner.map_or(Holder::Anyone, |(_, customer)| Holder::OwnerOf(customer)))
 }
 
 /// A cell of a task, read from its state row.

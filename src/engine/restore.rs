@@ -15,10 +15,10 @@ use super::customer::KeptTimes;
 use super::customers::Customers;
 use super::cut::CellParts;
 use super::first_pack::{OwnRowsFilter, first_packed_kind};
-use super::foresee::Ahead;
+use super::foresee::{Ahead, see_cell};
 use super::graph::{GraphRestore, GraphRestored, concerns_graph};
 use super::ids::{Ids, MOST_CHUNKS};
-use super::kind::{KeyReader, Live, RowChange, StateKind, key_texts, row_hash};
+use super::kind::{KeyReader, Live, RowChange, StateKind, key_texts, owner_of_key, row_hash};
 use super::pack::PackedRow;
 use super::payload;
 use super::slab::Slot;
@@ -242,14 +242,9 @@ impl CustomersRestore<'_> {
 
     /// Asks for where the customers will be looked for.
     fn foresee(&self, all: &mut [Option<Whose<'_>>]) {
-        for whose in all.iter_mut().flatten() {
-            if let Some(slot) = whose.ahead.guess(self.customers.index()) {
-                self.customers.get(slot).prefetch();
-            }
-        }
-        for slot in all.iter().flatten().filter_map(|whose| whose.ahead.slot()) {
-            self.customers.get(slot).prefetch_beyond();
-        }
+        let slots: SmallVec<[Slot; FORESEEN]> =
+            all.iter_mut().flatten().filter_map(|whose| whose.ahead.guess(self.customers.index())).collect();
+        self.customers.prefetch(slots.iter().copied());
     }
 
     /// Reads whom a row is about; `None`: about nobody.
@@ -345,11 +340,7 @@ impl CustomersRestore<'_> {
                 all.push((key, Ahead::begin(cells.index(), hash), hash));
             }
             let (cells, live) = self.cells(kind);
-            for (_, ahead, _) in &mut all {
-                if let Some(slot) = ahead.guess(cells.index()) {
-                    cells.prefetch(slot);
-                }
-            }
+            all.iter_mut().for_each(|(_, ahead, _)| see_cell(cells, ahead));
             for (row, (key, _, hash)) in rows.iter().zip(&all) {
                 let stored = stored(kind, row);
                 if row.is_deleted {
@@ -380,21 +371,10 @@ fn stored<'a>(kind: StateKind, row: &PackedRow<'a>) -> Stored<'a> {
 
 /// Brand and customer that a row is about, as far as this half reads its key: `Some(None)` is a cell, `None` no key of its kind.
 fn owner_of(row: Stored<'_>) -> Option<Option<(&str, &str)>> {
-    let mut reader = KeyReader(row.key);
-    let texts_between = match row.kind {
-        StateKind::MinuteCell | StateKind::DayCell | StateKind::ActiveDay => return Some(None),
-        StateKind::Customer => {
-            let [brand, id] = key_texts(row.key)?;
-            return Some(Some((brand, id)));
-        }
-        StateKind::MoreIds | StateKind::OutboundVisit | StateKind::InboundReferral | StateKind::Share => 0,
-        StateKind::InboundVisit | StateKind::ChildShare => 1,
-    };
-    let brand = reader.text()?;
-    for _ in 0..texts_between {
-        reader.bytes()?;
+    if row.kind == StateKind::Customer {
+        return key_texts(row.key).map(|[brand, id]| Some((brand, id)));
     }
-    Some(Some((brand, reader.text()?)))
+    owner_of_key(row.kind, row.key)
 }
 
 /// The number of a chunk.

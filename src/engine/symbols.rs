@@ -5,7 +5,8 @@
 
 use std::hash::BuildHasher;
 
-use super::slab::{Slab, Slot, SlotIndex};
+use super::slab::{Slab, Slot};
+use super::slot_index::SlotIndex;
 
 /// Number of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

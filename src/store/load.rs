@@ -16,7 +16,7 @@ use super::state::{TABLE, of_half, until_done};
 use crate::engine::Half;
 use crate::model::TaskName;
 use crate::task::{KIND_MARK, StoredRows};
-use crate::worker::RunId;
+use crate::worker::{RowKey, RunId};
 
 /// A query that nobody reads is given up after so long: its task has gone elsewhere, and the server does not wait for longer either.
 const IDLE: Duration = Duration::from_secs(60);
@@ -30,8 +30,6 @@ const FIRST_BYTES: usize = 2 << 20;
 /// Rows of a block of the server's: twice the index granularity of the table.
 const ROWS_A_BLOCK: u32 = 2_048;
 
-/// Kind and key of a row.
-pub(super) type RowKey = (u8, Vec<u8>);
 type Whose = (TaskName, RunId, Option<Half>);
 
 /// Whole rows, and the last of them if there may be more.

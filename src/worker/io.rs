@@ -121,7 +121,7 @@ pub enum StoreRequest {
         /// Which half; `None`: both.
         half: Option<Half>,
         /// Kind and key of the last row that was read already.
-        after: Option<(u8, Vec<u8>)>,
+        after: Option<RowKey>,
     },
     /// Adds up the rows of a copy.
     Tally {
@@ -213,6 +213,9 @@ impl Tally {
     }
 }
 
+/// Kind and key of a row of `task_state`.
+pub type RowKey = (u8, Vec<u8>);
+
 /// ClickHouse's answers.
 #[derive(Debug)]
 pub enum StoreReply {
@@ -253,7 +256,7 @@ pub enum StoreReply {
         /// Rows.
         rows: Vec<u8>,
         /// Kind and key of the last of them, if these may not be all: the next piece is to be asked for.
-        more_behind: Option<(u8, Vec<u8>)>,
+        more_behind: Option<RowKey>,
     },
     /// The rows of a copy.
     Tallied {

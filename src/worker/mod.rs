@@ -32,8 +32,8 @@ pub use assignment::{AssignedTask, AssignmentError, TopicSpec, group};
 pub use boundary::Boundary;
 pub use counters::Counters;
 pub use io::{
-    Claim, Commit, Committed, Fatal, HalfTally, InFlight, Io, LogError, LogRange, RunId, StoreReply, StoreRequest, StoredGeneration, Tally,
-    Ticket,
+    Claim, Commit, Committed, Fatal, HalfTally, InFlight, Io, LogError, LogRange, RowKey, RunId, StoreReply, StoreRequest,
+    StoredGeneration, Tally, Ticket,
 };
 pub use status::{LogView, TaskView, WorkerView};
 pub use switches::Switches;

@@ -6,7 +6,7 @@
 
 use smallvec::SmallVec;
 
-use super::io::{Io, RunId, StoreRequest, Tally};
+use super::io::{Io, RowKey, RunId, StoreRequest, Tally};
 use super::slot::{Phase, Taken};
 use super::taking::{NotTaken, take_alone, take_shared};
 use super::{Now, Worker};
@@ -49,7 +49,7 @@ struct Piece {
     at: usize,
     has_more: bool,
     /// Its last row, if the piece behind it is still to be asked for.
-    more_behind: Option<(u8, Vec<u8>)>,
+    more_behind: Option<RowKey>,
 }
 
 impl Piece {
@@ -66,7 +66,7 @@ impl Load {
     }
 
     /// Where the piece behind the one that is here begins, if it is to be asked for.
-    fn asks_behind(&mut self) -> Option<(u8, Vec<u8>)> {
+    fn asks_behind(&mut self) -> Option<RowKey> {
         self.piece.as_mut()?.more_behind.take()
     }
 
@@ -112,7 +112,7 @@ impl Reading {
     }
 
     /// A piece came.
-    fn push(&mut self, half: Option<Half>, rows: Vec<u8>, more_behind: Option<(u8, Vec<u8>)>) {
+    fn push(&mut self, half: Option<Half>, rows: Vec<u8>, more_behind: Option<RowKey>) {
         let Some(load) = self.loads.iter_mut().find(|load| load.half == half) else { return };
         let place = if load.piece.is_none() { &mut load.piece } else { &mut load.ahead };
         *place = Some(Piece { rows, at: 0, has_more: more_behind.is_some(), more_behind });
@@ -160,7 +160,7 @@ impl Reading {
 
 impl Worker {
     /// A piece of rows is here: of a state, or where a log was read to.
-    pub(super) fn on_loaded(&mut self, (run, half): (RunId, Option<Half>), rows: Vec<u8>, more_behind: Option<(u8, Vec<u8>)>, now: Now) {
+    pub(super) fn on_loaded(&mut self, (run, half): (RunId, Option<Half>), rows: Vec<u8>, more_behind: Option<RowKey>, now: Now) {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.reading.as_ref().is_some_and(|reading| reading.run == run)) else {
             let inheriting = |slot: &usize| matches!(self.slots.get(*slot).map(|slot| &slot.phase), Some(Phase::Inheriting { .. }));
             if let Some(slot) = self.slot_of(run).filter(inheriting) {
@@ -186,7 +186,7 @@ impl Worker {
     /// Takes back a part of the pieces that are here. Those behind them are asked for first, so that they come meanwhile.
     pub(super) fn read_piece<I: Io>(&mut self, io: &mut I, slot: usize) {
         let Some(at) = self.slots.get_mut(slot) else { return };
-        let Some(reading) = at.reading.as_mut().filter(|reading| reading.end.is_none()) else { return };
+        let Some(reading) = at.reading.as_mut().filter(|reading| reading.is_ready()) else { return };
         let task = &at.task.identity.name;
         for load in &mut reading.loads {
             if let Some(after) = load.asks_behind() {

@@ -12,7 +12,7 @@ use onecode::engine::{Half, packed_kind};
 use onecode::model::TaskName;
 use onecode::rows::{RowBuffer, Table};
 use onecode::task::KIND_MARK;
-use onecode::worker::{RunId, StoreReply, StoreRequest, StoredGeneration, Tally};
+use onecode::worker::{RowKey, RunId, StoreReply, StoreRequest, StoredGeneration, Tally};
 
 use super::random::Random;
 use crate::oracle::Tables;
@@ -97,8 +97,6 @@ pub struct Defects {
     /// Packs of cells that are to go stay.
     pub keeps_packs: bool,
 }
-
-type RowKey = (u8, Vec<u8>);
 
 /// ClickHouse and the requests on their way to it.
 #[derive(Debug, Default)]

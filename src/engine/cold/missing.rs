@@ -6,8 +6,7 @@ use crate::engine::brands::BrandId;
 use crate::engine::customer::{Dimensions, Place, PlaceTexts};
 use crate::engine::cut::CellParts;
 use crate::engine::graph::Receiver;
-use crate::engine::kind::{KeyReader, StateKind};
-use crate::engine::rehome::{Holder, holder};
+use crate::engine::kind::{StateKind, owner_of_key};
 use crate::model::Event;
 
 impl Engine {
@@ -62,7 +61,7 @@ impl Engine {
             return;
         }
         // What cannot be read is refused by whoever takes it.
-        let (Some(brand), Ok(Holder::OwnerOf(customer))) = (KeyReader(key).text(), holder(kind as u8, key)) else { return };
+        let Some(Some((brand, customer))) = owner_of_key(kind, key) else { return };
         let Some(brand) = self.brands.find(brand) else { return };
         self.cold.find(self.customers.hash(brand, customer), out);
     }

@@ -109,8 +109,27 @@ impl Graph {
         self.prefetch_names(pairs.iter().flat_map(|(share, parent)| [*share, *parent]));
     }
 
+    /// Asks for where the texts that are named lie, and for what the index of links has.
+    pub(in crate::engine) fn see_names(&self, ahead: &mut HeardAhead) {
+        self.see_texts(&mut ahead.share);
+        self.see_texts(&mut ahead.child);
+        self.see_visitor(&mut ahead.visitor);
+    }
+
+    /// Asks for the links that are named, and their texts.
+    pub(in crate::engine) fn see_links(&self, ahead: &mut HeardAhead) {
+        self.see_link(&mut ahead.share);
+        self.see_link(&mut ahead.child);
+    }
+
+    /// Asks for what was said before, behind [`Graph::see_links`].
+    pub(in crate::engine) fn see_pairs(&self, all: &mut [HeardAhead]) {
+        all.iter_mut().for_each(|ahead| self.begin_pair(ahead));
+        all.iter_mut().for_each(|ahead| self.see_pair(ahead));
+    }
+
     /// Asks for where the text of a visitor or child lies.
-    pub(in crate::engine) fn see_visitor(&self, visitor: &mut Ahead) {
+    fn see_visitor(&self, visitor: &mut Ahead) {
         if let Some(slot) = visitor.guess(self.texts.index()) {
             self.texts.prefetch(TextId(slot));
         }
@@ -126,7 +145,7 @@ impl Graph {
     }
 
     /// Asks for a visitor's text, the share's node, and what the indices have of what was said before.
-    pub(in crate::engine) fn begin_pair(&self, ahead: &mut HeardAhead) {
+    fn begin_pair(&self, ahead: &mut HeardAhead) {
         let (share, visitor) = (ahead.share.link.slot(), ahead.visitor.slot());
         if let Some(visitor) = visitor {
             self.texts.prefetch_beyond(TextId(visitor));
@@ -149,7 +168,7 @@ impl Graph {
     }
 
     /// Asks for what was said before.
-    pub(in crate::engine) fn see_pair(&self, ahead: &mut HeardAhead) {
+    fn see_pair(&self, ahead: &mut HeardAhead) {
         let pair = &mut ahead.pair;
         if ahead.is_own_visit {
             see(pair, &self.outbound_visits);

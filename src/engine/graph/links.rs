@@ -6,7 +6,8 @@ use std::hash::BuildHasher;
 use super::texts::{TextId, Texts};
 use crate::engine::brands::BrandId;
 use crate::engine::prefetch::prefetch;
-use crate::engine::slab::{Density, Moved, Slab, Slot, SlotIndex};
+use crate::engine::slab::{Density, Moved, Slab, Slot};
+use crate::engine::slot_index::SlotIndex;
 
 /// Number of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -105,6 +105,9 @@ struct Brought {
     amounts: [u128; VISIT_MEASURES.len()],
 }
 
+/// What a visitor's state and messages say of a visit, in the order of their fields.
+const VISIT_FIELDS: [Measure; 5] = [Measure::Visits, Measure::Orders, Measure::Paid, Measure::Refunded, Measure::Shares];
+
 /// What a visit is made of.
 const VISIT_MEASURES: [Measure; 6] =
     [Measure::Visits, Measure::NewCustomers, Measure::Orders, Measure::Paid, Measure::Refunded, Measure::Shares];

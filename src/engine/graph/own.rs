@@ -1,12 +1,12 @@
 //! What a customer's own event means for the graph, and which edge it has.
 
 use super::shares::OwnShare;
-use super::{Graph, Link, Sharer};
+use super::{Graph, Link, Sharer, VISIT_FIELDS};
 use crate::engine::Engine;
 use crate::engine::customer::Customer;
 use crate::engine::customers::FirstEvent;
 use crate::engine::slab::Slot;
-use crate::model::{Body, Event, EventKind, Measure, Sums};
+use crate::model::{Body, Event, EventKind, Sums};
 
 impl Engine {
     /// The share that brought a customer: the via of the first own event, unless the customer had appeared as somebody's sharer
@@ -91,7 +91,7 @@ impl Graph {
         let visit = self.outbound_visits.find_or_insert(customer, link.0);
         self.outbound_visits.change(visit, |pair| {
             let mut sums = pair.value.sums.read();
-            for measure in [Measure::Visits, Measure::Orders, Measure::Paid, Measure::Refunded, Measure::Shares] {
+            for measure in VISIT_FIELDS {
                 sums.add(measure, amounts.get(measure));
             }
             pair.value.sums.write(&sums);

@@ -7,7 +7,8 @@ use std::hash::BuildHasher;
 use std::num::NonZeroU64;
 
 use crate::engine::prefetch::prefetch;
-use crate::engine::slab::{Density, Moved, Slab, Slot, SlotIndex};
+use crate::engine::slab::{Density, Moved, Slab, Slot};
+use crate::engine::slot_index::SlotIndex;
 
 /// Something with memory outside of itself.
 pub(super) trait Held {

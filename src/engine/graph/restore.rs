@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::foresee::{LinkAhead, LinkHashes};
 use super::layers::Said;
 use super::shares::{ChildShare, OwnShare};
-use super::{CASCADE, Graph, Link, SUBTREE, Sharer};
+use super::{CASCADE, Graph, Link, SUBTREE, Sharer, VISIT_FIELDS};
 use crate::decode::protobuf::Reader;
 use crate::engine::FORESEEN;
 use crate::engine::customer::Customer;
@@ -16,7 +16,8 @@ use crate::engine::foresee::HeardAhead;
 use crate::engine::kind::{Live, StateKind, key_texts};
 use crate::engine::payload;
 use crate::engine::restore::{Known, Owner, RestoreError, Stored};
-use crate::engine::slab::{Slot, SlotIndex};
+use crate::engine::slab::Slot;
+use crate::engine::slot_index::SlotIndex;
 use crate::model::{Measure, Sums, Text};
 
 /// The half of a state that the graph is, while rows are taken back.
@@ -290,18 +291,12 @@ impl Graph {
     /// Reads ahead in memory for rows that are taken next.
     fn foresee_rows(&self, rows: &[GraphRow<'_>]) {
         let mut all: SmallVec<[HeardAhead; FORESEEN]> = rows.iter().map(|row| self.begin_row(row)).collect();
-        for ahead in &mut all {
-            self.see_texts(&mut ahead.share);
-            self.see_texts(&mut ahead.child);
-            self.see_visitor(&mut ahead.visitor);
-        }
+        all.iter_mut().for_each(|ahead| self.see_names(ahead));
         for (ahead, row) in all.iter_mut().zip(rows) {
             self.see_sharer(row.owner.sharer);
-            self.see_link(&mut ahead.share);
-            self.see_link(&mut ahead.child);
+            self.see_links(ahead);
         }
-        all.iter_mut().for_each(|ahead| self.begin_pair(ahead));
-        all.iter_mut().for_each(|ahead| self.see_pair(ahead));
+        self.see_pairs(&mut all);
     }
 
     fn begin_row(&self, row: &GraphRow<'_>) -> HeardAhead {
@@ -340,26 +335,13 @@ impl Graph {
 fn read_visit(payload: &[u8]) -> Option<(u64, Sums)> {
     let (mut wire, mut first, mut sums) = (Reader::new(payload), 0, Sums::default());
     while let Some(field) = wire.field().ok()? {
-        let measure = match field.number {
-            1 => {
-                first = wire.integer(field).ok()?;
-                continue;
-            }
-            2 => Measure::Visits,
-            3 => Measure::Orders,
-            4 => Measure::Paid,
-            5 => Measure::Refunded,
-            6 => Measure::Shares,
-            7 => {
-                sums.set(Measure::NewCustomers, (wire.integer(field).ok()? != 0).into());
-                continue;
-            }
-            _ => {
-                wire.skip(field).ok()?;
-                continue;
-            }
-        };
-        sums.set(measure, wire.integer(field).ok()?);
+        let measure = (field.number as usize).checked_sub(2).and_then(|place| VISIT_FIELDS.get(place));
+        match (field.number, measure) {
+            (1, _) => first = wire.integer(field).ok()?,
+            (7, _) => sums.set(Measure::NewCustomers, (wire.integer(field).ok()? != 0).into()),
+            (_, Some(measure)) => sums.set(*measure, wire.integer(field).ok()?),
+            _ => wire.skip(field).ok()?,
+        }
     }
     Some((first, sums))
 }

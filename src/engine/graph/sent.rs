@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::layers::{Layer, Said};
-use super::{Graph, Link, SUBTREE};
+use super::{Graph, Link, SUBTREE, VISIT_FIELDS};
 use crate::engine::customer::Customer;
 use crate::engine::slab::Slot;
 use crate::engine::wire::Writer;
@@ -69,7 +69,7 @@ impl Engine {
         let sums = pair.value.sums.read();
         Writer(out).text(1, self.brands.name(customer.brand)).message(2, |visit| {
             visit.text(1, share_id).text(2, sharer_id).text(3, customer.names.id());
-            for (field, measure) in (4..).zip([Measure::Visits, Measure::Orders, Measure::Paid, Measure::Refunded, Measure::Shares]) {
+            for (field, measure) in (4..).zip(VISIT_FIELDS) {
                 visit.number(field, sums.get(measure));
             }
             visit.number(9, self.edge(pair.left) == Some(link));

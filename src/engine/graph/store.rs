@@ -1,7 +1,7 @@
 //! The graph's state rows. The way back: `restore.rs`.
 
 use super::texts::TextId;
-use super::{Graph, Link};
+use super::{Graph, Link, VISIT_FIELDS};
 use crate::engine::brands::Brands;
 use crate::engine::customers::Customers;
 use crate::engine::cut::{Cutter, RowBytes};
@@ -18,7 +18,7 @@ fn key(out: &mut RowBytes, texts: &[&str]) {
 
 /// What both kinds of visit have in common.
 fn write_visit(state: &mut Writer<'_>, sums: &Sums) {
-    for (field, measure) in (2..).zip([Measure::Visits, Measure::Orders, Measure::Paid, Measure::Refunded, Measure::Shares]) {
+    for (field, measure) in (2..).zip(VISIT_FIELDS) {
         state.number(field, sums.get(measure));
     }
 }

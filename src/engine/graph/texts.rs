@@ -3,7 +3,8 @@
 use std::hash::BuildHasher;
 
 use crate::engine::prefetch::{prefetch, prefetch_all};
-use crate::engine::slab::{Density, Moved, Slab, Slot, SlotIndex};
+use crate::engine::slab::{Density, Moved, Slab, Slot};
+use crate::engine::slot_index::SlotIndex;
 
 /// Number of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
