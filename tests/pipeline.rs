@@ -3,7 +3,7 @@
 
 mod common;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use common::events::{BRAND, now_ms, payment, purchase_record, refund, scan, scan_record, share, share_record, via};
 use common::load::{Load, must_be_exact, options, source_position};
 use common::topics::StoredRecord;
@@ -185,14 +185,33 @@ fn the_largest_record_is_relayed_when_good_and_kept_when_bad() -> Result<()> {
     );
     let surplus = good.len() - LARGEST_VALUE;
     good = good.replacen(&"x".repeat(surplus), "", 1);
-    let bad = vec![b'{'; LARGEST_VALUE];
+    // What is wrong with the second would be told with all of its text.
+    let bad = [vec![b'{'; LARGEST_VALUE], [&b"\""[..], &vec![b'x'; LARGEST_VALUE - 200], b"\""].concat()];
     let scans = world.topic("scans");
-    world.produce(&scans, [Record::new("ann", good.clone().into_bytes()).in_partition(wrong_partition("ann"))])?;
-    world.produce(&scans, [Record::new("ann", bad.clone()).in_partition(wrong_partition("ann"))])?;
+    for value in [good.into_bytes()].iter().chain(&bad) {
+        let record = Record::new("ann", value.clone()).in_partition(wrong_partition("ann"));
+        world.produce(&scans, [record.with_header("content-type", b"application/json")])?;
+    }
     run_through(&world)?;
     ensure!(world.number("SELECT sum(scans) FROM v_customers")? == 1, "the large event counts");
+    let kept: BTreeSet<_> = letters(&world)?.into_iter().filter_map(|letter| letter.value).collect();
+    ensure!(kept == BTreeSet::from(bad), "{} letters", kept.len());
+    world.must(&["audit"]).map(drop)
+}
+
+#[test]
+fn a_header_of_the_name_that_relays_use_says_nothing() -> Result<()> {
+    let world = world("forged")?;
+    let forged = |record: Record| record.in_partition(wrong_partition("ann")).with_header("onecode.exchange", b"forged");
+    let good = forged(scan_record(&scan("good", "ann", now_ms())));
+    let nobody = scan("", "ann", now_ms());
+    world.produce(&world.topic("scans"), [good, forged(scan_record(&nobody)), scan_record(&scan("later", "ann", now_ms()))])?;
+    run_through(&world)?;
+    ensure!(world.number("SELECT sum(scans) FROM v_customers")? == 2, "both good scans count");
     let found = letters(&world)?;
-    ensure!(found.len() == 1 && found.first().is_some_and(|letter| letter.value.as_deref() == Some(&bad)), "{} letters", found.len());
+    let [letter] = found.as_slice() else { bail!("{} letters", found.len()) };
+    ensure!(reason(letter).as_deref() == Some("missing_field"), "{letter:?}");
+    ensure!(letter.header("onecode.exchange").as_deref() == Some("forged"), "the producer's own header is kept: {letter:?}");
     world.must(&["audit"]).map(drop)
 }
 

@@ -51,6 +51,7 @@ pub(super) fn worker_settings(config: &Config, cluster: &Cluster, options: RunOp
         dirty_keys_per_checkpoint: config.limits.dirty_keys_per_checkpoint,
         buffered_bytes: config.limits.buffered_bytes / workers,
         in_flight_messages: config.limits.produce_queue_records,
+        in_flight_bytes: config.limits.produce_queue_bytes,
         takeover_serve_delay_ms: ms(config.pipeline.takeover_serve_delay),
         relay_gap_limit_ms: ms(config.pipeline.relay_gap_limit),
         parallel_takeovers: config.limits.parallel_takeovers,

@@ -15,3 +15,17 @@ pub use dying::{DIES_AT_VARIABLE, DiesAt, NoBoundary};
 pub use io::KafkaIo;
 pub use options::{Membership, consumer_options, max_message_bytes, producer_options};
 pub use producer::{Delivery, ExchangeProducer, ProducerError};
+
+/// Passes on what a client says; levels are syslog's.
+fn log_as(level: i32, facility: &str, text: &str) {
+    match level {
+        // Remarks on options that are set on purpose, or meant for the other client.
+        _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{text}"),
+        // A broker that cannot be reached: the client tries again.
+        0..=3 if facility == "FAIL" => tracing::warn!(target: "librdkafka", facility, "{text}"),
+        0..=3 => tracing::error!(target: "librdkafka", facility, "{text}"),
+        4 => tracing::warn!(target: "librdkafka", facility, "{text}"),
+        5 | 6 => tracing::info!(target: "librdkafka", facility, "{text}"),
+        _ => tracing::debug!(target: "librdkafka", facility, "{text}"),
+    }
+}

@@ -25,6 +25,7 @@ use sys::rd_kafka_resp_err_t as Code;
 
 pub use batch::{Batch, Fetched, Message, MessageKind, Run};
 
+use super::log_as;
 use crate::model::{Offset, TopicPartition};
 
 const ERROR_TEXT_BYTES: usize = 512;
@@ -361,7 +362,11 @@ impl List {
     }
 
     fn first_error(&self) -> Result<(), NativeError> {
-        self.native().iter().try_for_each(|entry| NativeError::check(entry.err))
+        self.native().iter().try_for_each(|entry| {
+            // SAFETY: the topic is valid as long as the list.
+            NativeError::check(entry.err)
+                .map_err(|error| NativeError { text: format!("{}: {}", unsafe { tp_of(entry) }, error.text), ..error })
+        })
     }
 
     fn entries(&self) -> Vec<OffsetAndMetadata> {
@@ -460,14 +465,5 @@ unsafe extern "C" fn on_error(_handle: *mut sys::rd_kafka_t, _code: c_int, reaso
 unsafe extern "C" fn on_log(_handle: *const sys::rd_kafka_t, level: c_int, facility: *const c_char, text: *const c_char) {
     // SAFETY: both texts are valid during the callback.
     let (facility, text) = unsafe { (text_of(facility), text_of(text)) };
-    match level {
-        // Remarks on options that are set on purpose, or meant for the other client.
-        _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{text}"),
-        // A broker that cannot be reached: the client tries again.
-        0..=3 if facility == "FAIL" => tracing::warn!(target: "librdkafka", facility, "{text}"),
-        0..=3 => tracing::error!(target: "librdkafka", facility, "{text}"),
-        4 => tracing::warn!(target: "librdkafka", facility, "{text}"),
-        5 | 6 => tracing::info!(target: "librdkafka", facility, "{text}"),
-        _ => tracing::debug!(target: "librdkafka", facility, "{text}"),
-    }
+    log_as(level, &facility, &text);
 }

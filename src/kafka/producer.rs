@@ -12,8 +12,9 @@ use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::util::Timeout;
 
+use super::log_as;
 use crate::model::{Offset, TopicPartition};
-use crate::task::{DeadLetter, EXCHANGE_HEADER, Record, dead_letter_headers};
+use crate::task::{DeadLetter, EXCHANGE_HEADER, Headers, Record, dead_letter_headers};
 use crate::worker::{InFlight, RunId, Ticket};
 
 /// The outcome of one message.
@@ -38,15 +39,7 @@ struct Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        match level {
-            // Remarks on options that are set on purpose, or meant for the other client.
-            RDKafkaLogLevel::Warning if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{text}"),
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(target: "librdkafka", facility, "{text}");
-            }
-            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{text}"),
-            _ => tracing::debug!(target: "librdkafka", facility, "{text}"),
-        }
+        log_as(level as i32, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -60,7 +53,11 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let (outcome, message) = match result {
             Ok(message) => (Ok(()), message),
-            Err((error, message)) => (Err(format!("{error} (topic {})", message.topic())), message),
+            Err((error, message)) => {
+                let text =
+                    format!("{error} (topic {} partition {}, {} bytes)", message.topic(), message.partition(), message.payload_len());
+                (Err(text), message)
+            }
         };
         let bytes = message.payload_len() + message.key_len();
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,6 +76,16 @@ fn opaque_of(ticket: Ticket) -> usize {
 
 fn ticket_of(opaque: usize) -> Ticket {
     Ticket { run: RunId((opaque >> 32) as u32), epoch: opaque as u32 }
+}
+
+/// Headers as they are.
+fn copied(headers: &dyn Headers) -> OwnedHeaders {
+    let mut copy = OwnedHeaders::new();
+    headers.visit(&mut |name, value| {
+        let so_far = std::mem::replace(&mut copy, OwnedHeaders::new_with_capacity(0));
+        copy = so_far.insert(Header { key: name, value });
+    });
+    copy
 }
 
 /// Produces to the exchange and the dead-letter topic.
@@ -106,13 +113,9 @@ impl ExchangeProducer {
 
     /// A message for a partition of the exchange: the record, and one header more.
     pub fn exchange(&mut self, ticket: Ticket, partition: u32, header: &[u8], record: Option<&Record<'_>>) {
-        let mut headers = OwnedHeaders::new().insert(Header { key: EXCHANGE_HEADER, value: Some(header) });
-        if let Some(record) = record {
-            record.headers.visit(&mut |name, value| {
-                let so_far = std::mem::replace(&mut headers, OwnedHeaders::new_with_capacity(0));
-                headers = so_far.insert(Header { key: name, value });
-            });
-        }
+        let mut headers = record.map_or_else(OwnedHeaders::new, |record| copied(record.headers));
+        // Behind all others: a record that was relayed may have one of this name itself.
+        headers = headers.insert(Header { key: EXCHANGE_HEADER, value: Some(header) });
         let key = record.and_then(|record| record.key);
         let value = record.and_then(|record| record.value);
         let topic = self.exchange.clone();
@@ -121,11 +124,7 @@ impl ExchangeProducer {
 
     /// A dead letter.
     pub fn dead_letter(&mut self, ticket: Ticket, letter: &DeadLetter<'_>) {
-        let mut headers = OwnedHeaders::new();
-        letter.headers.visit(&mut |name, value| {
-            let so_far = std::mem::replace(&mut headers, OwnedHeaders::new_with_capacity(0));
-            headers = so_far.insert(Header { key: name, value });
-        });
+        let mut headers = copied(letter.headers);
         for (name, value) in &dead_letter_headers(letter) {
             headers = headers.insert(Header { key: name, value: Some(value) });
         }
@@ -153,13 +152,14 @@ impl ExchangeProducer {
             match self.producer.send(waiting) {
                 Ok(()) => return,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    // Workers stop fetching long before; a last resort that keeps order.
+                    // Workers stop fetching at half of it; a last resort that keeps order.
                     self.producer.poll(Duration::from_millis(20));
                     waiting = back;
                 }
                 Err((error, _)) => {
                     let mut outcomes = self.context.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-                    outcomes.deliveries.push((ticket, Err(format!("{error} (topic {topic})"))));
+                    let bytes = value.map_or(0, <[u8]>::len);
+                    outcomes.deliveries.push((ticket, Err(format!("{error} (topic {topic}, {bytes} bytes)"))));
                     return;
                 }
             }

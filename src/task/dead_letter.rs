@@ -32,8 +32,16 @@ pub struct DeadLetter<'a> {
     pub key: Option<&'a [u8]>,
     /// The original value.
     pub value: Option<&'a [u8]>,
-    /// The original headers (a relay's own header is left out by [`dead_letter_headers`]).
+    /// The original headers: that of a relay is left out.
     pub headers: &'a dyn Headers,
+}
+
+/// A text that says what is wrong may quote the record, and the letter has to fit beside that.
+const MOST_MESSAGE_BYTES: usize = 2_048;
+
+fn cut(message: &str) -> &str {
+    let end = (0..=MOST_MESSAGE_BYTES.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+    end.and_then(|end| message.get(..end)).unwrap_or_default()
 }
 
 /// The dead letter's own headers: name and value.
@@ -44,7 +52,7 @@ pub fn dead_letter_headers(letter: &DeadLetter<'_>) -> [(&'static str, String); 
         (partition, letter.origin.log.partition.to_string()),
         (offset, letter.origin.offset.to_string()),
         (stage, letter.reject.stage.name().to_owned()),
-        (message, letter.reject.message.clone()),
+        (message, cut(&letter.reject.message).to_owned()),
         (reason, letter.reject.reason.code().to_owned()),
     ]
 }

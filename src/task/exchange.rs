@@ -167,13 +167,19 @@ pub(super) struct Relayed<'a> {
     pub foreseen: &'a Foreseen,
 }
 
-/// The original headers of a relayed record.
+/// The original headers of a relayed record: all but the last of our name, which the relay added. Those before it were the producer's own.
 struct WithoutOurs<'a>(&'a dyn Headers);
 
 impl Headers for WithoutOurs<'_> {
     fn visit(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        let is_ours = |name: &str| name.eq_ignore_ascii_case(EXCHANGE_HEADER);
+        let mut ours = 0_usize;
+        self.0.visit(&mut |name, _| ours += usize::from(is_ours(name)));
         self.0.visit(&mut |name, value| {
-            if name != EXCHANGE_HEADER {
+            if is_ours(name) {
+                ours -= 1;
+            }
+            if !is_ours(name) || ours > 0 {
                 each(name, value);
             }
         });

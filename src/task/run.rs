@@ -109,6 +109,16 @@ pub enum Decoded<'a> {
     Rejected(Reject),
 }
 
+impl Decoded<'_> {
+    /// Timestamp of the record in which it first came, Unix milliseconds.
+    pub fn produced_ms(&self, record: &Record<'_>) -> i64 {
+        match self {
+            Decoded::Relay { relay, .. } => relay.timestamp_ms,
+            _ => record.timestamp_ms,
+        }
+    }
+}
+
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

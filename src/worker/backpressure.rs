@@ -53,6 +53,7 @@ impl Worker {
         self.pressure.waits_for_rows = self.buffered_bytes(io) > limit(self.settings.buffered_bytes);
         let too_much = self.pressure.waits_for_rows
             || io.in_flight().messages > limit(self.settings.in_flight_messages)
+            || io.in_flight().bytes > limit(self.settings.in_flight_bytes)
             || self.dirty_keys_most() > limit(4 * self.settings.dirty_keys_per_checkpoint)
             || self.dirty_keys_most() > 0 && self.memory() == Memory::Full
             || self.is_hasty();

@@ -71,7 +71,7 @@ pub enum LogError {
     Unavailable(String),
 }
 
-/// Work for ClickHouse. Everything but `Copy` may be repeated with the same bytes until it is answered, and the shell does so.
+/// Work for ClickHouse. Everything but `Copy` and `Drop` may be repeated with the same bytes until it is answered, and the shell does so.
 #[derive(Debug)]
 pub enum StoreRequest {
     /// Serving or archive rows of the worker's batch `batch`.

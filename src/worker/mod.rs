@@ -80,6 +80,8 @@ pub struct WorkerSettings {
     pub buffered_bytes: usize,
     /// Messages on their way to Kafka above which the worker stops fetching.
     pub in_flight_messages: usize,
+    /// The same in bytes.
+    pub in_flight_bytes: usize,
     /// A taken-over task serves when it has passed the log ends read at takeover, or after this.
     pub takeover_serve_delay_ms: i64,
     /// A gap in relays that stays open longer stops the worker.
@@ -252,7 +254,12 @@ impl Worker {
         self.logs.clear();
         self.ask_at_ms = None;
         for slot in self.slots.drain(..) {
-            if let Phase::Running(running) = slot.phase {
+            // One whose takeover had hardly begun has had its memory since the revocation before.
+            let memory = match slot.phase {
+                Phase::Running(running) => Some(running),
+                _ => slot.memory,
+            };
+            if let Some(running) = memory {
                 self.parked.insert(slot.task.identity.name.clone(), *running);
             }
         }
@@ -273,7 +280,10 @@ impl Worker {
         for (record, decoded) in records.iter().zip(&decoded) {
             let (archive, counters) = (&mut self.archive_open, &mut self.counters);
             let mut out = WorkerOutbox { io: &mut *io, archive, ticket, produced: 0, counters, topic: assigned.topic };
-            let outcome = running.task.on_record(assigned.index, record, decoded, &mut out).map_err(|error| Fatal(error.to_string()))?;
+            let outcome = running
+                .task
+                .on_record(assigned.index, record, decoded, &mut out)
+                .map_err(|error| Fatal(format!("{} offset {}: {error}", assigned.tp, record.offset)))?;
             let produced = out.produced;
             running.produced(produced);
             self.counters.record(assigned.topic, outcome);
@@ -284,7 +294,7 @@ impl Worker {
                 }
                 Outcome::Applied(_) | Outcome::Duplicate(_) | Outcome::Relayed(_) => {
                     if matches!(outcome, Outcome::Applied(_)) {
-                        self.times_open.note(record.timestamp_ms);
+                        self.times_open.note(decoded.produced_ms(record));
                     }
                     self.rejects.accepted(&mut assigned.reject_run);
                 }

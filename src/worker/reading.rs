@@ -232,7 +232,11 @@ impl Worker {
                 Phase::Restored { run: *run, stale: std::mem::take(stale), taken }
             }
             Err(error) if is_own => Phase::Unreadable { generation: generations.spoken, error },
-            Err(_) => {
+            Err(error) => {
+                self.last_error = Some(format!(
+                    "task {}: what was read while it was copied is not what the copy has, so that is read: {error}",
+                    at.task.identity.name
+                ));
                 at.reading = Some(Reading::begin(io, next_run, &at.task.identity.name, *stored, generations, is_halved));
                 return;
             }

@@ -161,6 +161,11 @@ impl Producer {
     fn arrival(&self, random: &mut Random, sent: &Sent, value: Option<Vec<u8>>, headers: Headers, verdict: Verdict) -> Arrival {
         let is_misrouted = random.chance(self.misrouted_permille);
         let customer_id = sent.event.customer_id.to_string();
+        let mut headers = headers;
+        // A producer's own header of the name that relays use says nothing.
+        if random.chance(20) {
+            headers.push((random.pick(&["onecode.exchange", "Onecode.Exchange"]).to_owned(), Some(b"forged".to_vec())));
+        }
         let key = (!is_misrouted || random.chance(500)).then(|| customer_id.clone().into_bytes());
         Arrival { kind: sent.event.kind(), key, value, headers, verdict, is_misrouted, customer_id }
     }

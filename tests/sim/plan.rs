@@ -244,6 +244,7 @@ fn worker_settings(random: &mut Random, task: TaskSettings, partitions: &BTreeMa
         dirty_keys_per_checkpoint: if is_tight { 6 } else { 10_000 },
         buffered_bytes: if is_tight { 3_000 } else { 10_000_000 },
         in_flight_messages: if is_tight { 4 } else { 10_000 },
+        in_flight_bytes: if is_tight { 2_000 } else { 1 << 20 },
         takeover_serve_delay_ms: random.pick(&[0, 3_000, 10_000]),
         relay_gap_limit_ms: 10 * MINUTE_MS,
         parallel_takeovers: random.pick(&[1, 4]),

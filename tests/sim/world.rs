@@ -321,10 +321,8 @@ impl Io for SimIo<'_> {
 
     fn produce_exchange(&mut self, ticket: Ticket, partition: u32, header: &[u8], record: Option<&Record<'_>>) {
         let owner = self.owner();
-        let mut headers = vec![(EXCHANGE_HEADER.to_owned(), Some(header.to_vec()))];
-        if let Some(record) = record {
-            headers.extend(all_headers(record.headers));
-        }
+        let mut headers = record.map_or_else(Headers::new, |record| all_headers(record.headers));
+        headers.push((EXCHANGE_HEADER.to_owned(), Some(header.to_vec())));
         trace!(self.world, "{owner} run {} sends to exchange[{partition}]: {:?}", ticket.run.0, onecode::task::decode_header(header));
         let bytes = |part: Option<&[u8]>| part.map(<[u8]>::to_vec);
         let (key, value) = record.map_or((None, None), |record| (bytes(record.key), bytes(record.value)));
