@@ -1,6 +1,6 @@
 //! The running pipeline: builds the shells, starts a thread a worker, and ends them in order.
 //!
-//! Owns the order of start and of stop. Promises that a signal drains (serve, checkpoint, leave the group) within the
+//! Owns the order of start and of stop. Promises that a signal drains (serve, checkpoint) within the
 //! deadline, that a second one ends the process at once, and that nothing is lost either way. Holds no logic of the pipeline.
 
 mod audits;
@@ -48,6 +48,8 @@ pub struct RunOptions {
 /// Says to all workers that it is time to end.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
+    /// Workers run: before that there is nothing to drain.
+    begun: AtomicBool,
     draining: AtomicBool,
     failed: AtomicBool,
 }
@@ -73,6 +75,8 @@ impl Stop {
 /// Runs the pipeline until a signal or a failure.
 pub fn run(config: &Config, options: RunOptions) -> anyhow::Result<Verdict> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no runtime")?;
+    let stop = Arc::new(Stop::default());
+    watch_signals(&runtime, stop.clone())?;
     refuse_if_wrong(&runtime.block_on(inspect(config)))?;
     runtime.block_on(refuse_if_moving(config))?;
     let cluster = Cluster::ask(config)?;
@@ -84,12 +88,11 @@ pub fn run(config: &Config, options: RunOptions) -> anyhow::Result<Verdict> {
     runtime.spawn(server.serve());
     let store = Store::start(config, status.clone(), runtime.handle().clone(), &[]);
     runtime.spawn(audits::show_verdicts(Admin::new(&config.clickhouse)));
-    let stop = Arc::new(Stop::default());
-    watch_signals(&runtime, stop.clone())?;
     let mut settings = settings::worker_settings(config, &cluster, options);
     if options.settle {
         settings.topics.retain(|topic| topic.role == LogRole::Exchange);
     }
+    stop.begun.store(true, Ordering::Relaxed);
     let mut workers = Vec::new();
     for index in 0..config.pipeline.workers {
         workers.push(start_worker(config, options, index, &settings, &store, &status, &stop)?);
@@ -105,7 +108,7 @@ pub fn run(config: &Config, options: RunOptions) -> anyhow::Result<Verdict> {
         let (status, stop, tasks) = (status.clone(), stop.clone(), cluster.tasks as usize);
         thread::spawn(move || drain_when_settled(&status, &stop, tasks));
     }
-    Ok(wait_for_end(config, workers, &stop, &status))
+    Ok(wait_for_end(config.pipeline.drain_deadline, workers, &stop, &status))
 }
 
 /// A missing topic or table, a wrong column and the like are said before anything is taken over.
@@ -149,14 +152,20 @@ fn watch_signals(runtime: &Runtime, stop: Arc<Stop>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     runtime.spawn(async move {
+        // The first one leaves a drain that has begun by itself alone.
+        let mut is_first = true;
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if stop.is_draining() {
+            if !std::mem::take(&mut is_first) {
                 tracing::warn!("second signal: ends at once; nothing is lost, what was not checkpointed is read again");
                 std::process::exit(1);
+            }
+            if !stop.begun.load(Ordering::Relaxed) {
+                tracing::info!("signal: ends before anything was taken over");
+                std::process::exit(0);
             }
             tracing::info!("signal: drains; a second one ends at once");
             stop.drain();
@@ -208,14 +217,19 @@ fn start_worker(
 }
 
 /// Waits for the workers; once they drain, no longer than the deadline.
-fn wait_for_end(config: &Config, workers: Vec<JoinHandle<()>>, stop: &Stop, status: &Status) -> Verdict {
+fn wait_for_end(drain_deadline: Duration, workers: Vec<JoinHandle<()>>, stop: &Stop, status: &Status) -> Verdict {
     let mut deadline: Option<Instant> = None;
     while !workers.iter().all(JoinHandle::is_finished) {
+        // One that has panicked: what it owned is nobody's until the group gives it to another, so all others end as after an error.
+        if !stop.is_draining() && workers.iter().any(JoinHandle::is_finished) {
+            status.fail("a worker has ended by a panic, which the log tells; report it");
+            stop.fail();
+        }
         if stop.is_draining() {
-            let until = *deadline.get_or_insert_with(|| Instant::now() + config.pipeline.drain_deadline);
+            let until = *deadline.get_or_insert_with(|| Instant::now() + drain_deadline);
             if Instant::now() >= until {
                 tracing::warn!(
-                    deadline = ?config.pipeline.drain_deadline,
+                    deadline = ?drain_deadline,
                     "the drain deadline has passed: ends; nothing is lost, what was not checkpointed is read again"
                 );
                 return end(stop, status);
@@ -234,4 +248,26 @@ fn end(stop: &Stop, status: &Status) -> Verdict {
         tracing::error!("stopped: {fatal}");
     }
     if stop.failed.load(Ordering::Relaxed) { Verdict::FoundSomething } else { Verdict::Fine }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_ends_the_others_and_is_a_failure() {
+        let (stop, status) = (Arc::new(Stop::default()), Status::new(2, Vec::new(), Vec::new()));
+        let panics = thread::spawn(|| std::panic::resume_unwind(Box::new("broken")));
+        let drains = {
+            let stop = stop.clone();
+            thread::spawn(move || {
+                while !stop.is_draining() {
+                    thread::yield_now();
+                }
+            })
+        };
+        let verdict = wait_for_end(Duration::from_secs(60), vec![panics, drains], &stop, &status);
+        assert!(matches!(verdict, Verdict::FoundSomething));
+        assert!(status.fatal().is_some_and(|reason| reason.contains("panic")));
+    }
 }

@@ -216,6 +216,8 @@ fn an_unknown_key_is_named_with_its_nearest() {
     refuses("[pipeline]\ninsert_timeout_ms = 1\n", &[], &["`pipeline.insert_timeout_ms`", "did you mean `clickhouse.insert_timeout_ms`?"]);
     refuses("[nonsense]\nx = 1\n", &[], &["`nonsense.x`", "deploy/onecode.example.toml"]);
     refuses("workers = 2\n", &[], &["`workers`", "did you mean `pipeline.workers`?"]);
+    refuses("[kafak]\n", &[], &["`kafak`", "unknown key"]);
+    refuses("[pipeline]\nworkers = {}\n", &[], &["`pipeline.workers`", "whole number"]);
     refuses("[brands.acme]\ntimezone = \"+08:00\"\n", &[], &["`brands.acme.timezone`", "unknown key"]);
 }
 

@@ -42,7 +42,7 @@ impl Loader {
     fn new(world: &World<'_>, proxy: &Proxy) -> Result<Loader> {
         let past_proxy = ("ONECODE_CLICKHOUSE__URL".to_owned(), proxy.url().to_owned());
         let config = Config::from_text(&world.config_toml(0)?, Path::new("world.toml"), [past_proxy])?;
-        ensure!(config.limits.restore_piece_bytes() == 1 << 20, "the pieces of this test");
+        ensure!(config.limits.restore_piece_bytes(config.pipeline.workers) == 1 << 20, "the pieces of this test");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let store = Store::start(&config, Status::new(1, Vec::new(), Vec::new()), runtime.handle().clone(), &[]);
         let (client, replies) = store.client();

@@ -1,6 +1,6 @@
 //! The loop of one worker thread: poll, apply, answer, tick, publish; and its end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,6 +24,8 @@ use crate::worker::{Boundary, Counters, Fatal, Io, LogView, Now, StoreReply, Tas
 const LOOKS_A_BATCH: usize = 10;
 /// How long one poll of the consumer waits for records.
 const POLL_MS: i32 = 10;
+/// Errors of one code are told of once in this time.
+const ERRORS_EVERY: Duration = Duration::from_secs(10);
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 /// Pause between two questions for the end of a log that is not fetched at present.
 const ASK_END_EVERY: Duration = Duration::from_millis(500);
@@ -61,7 +63,8 @@ struct Loop {
     /// Assigned logs by topic handle and partition: looking a record's log up costs no comparison of names.
     known_logs: HashMap<(usize, i32), Option<usize>>,
     ends: Ends,
-    errors: RateLimit,
+    /// One of each code, so that a broker that is away hides no other error.
+    errors: BTreeMap<i32, RateLimit>,
     /// When the client last complained about its brokers.
     trouble_at: Option<Instant>,
     /// The consumer has to be made anew.
@@ -73,6 +76,13 @@ struct Ends {
     by_log: HashMap<TopicPartition, Offset>,
     asked: Instant,
     next: usize,
+}
+
+impl Loop {
+    /// Whether to speak of an error; if so, how many of its code were kept back since the last time.
+    fn admit(&mut self, code: RDKafkaErrorCode) -> Option<u64> {
+        self.errors.entry(code as i32).or_insert_with(|| RateLimit::new(ERRORS_EVERY)).admit(Instant::now())
+    }
 }
 
 impl Drive {
@@ -98,7 +108,7 @@ impl Drive {
             is_draining: false,
             known_logs: HashMap::new(),
             ends: Ends { by_log: HashMap::new(), asked: now, next: 0 },
-            errors: RateLimit::new(Duration::from_secs(10)),
+            errors: BTreeMap::new(),
             trouble_at: None,
             is_to_rejoin: false,
         };
@@ -121,6 +131,8 @@ impl Drive {
             while let Ok(reply) = self.replies.try_recv() {
                 let at = now_since(state.started);
                 self.worker.on_store(&mut self.io, reply, at)?;
+                // A checkpoint that is in is committed, and a coordinator that is away is waited for.
+                self.status.tick();
             }
             self.worker.tick(&mut self.io, now_since(state.started))?;
             self.status.tick();
@@ -157,7 +169,7 @@ impl Drive {
                 }
                 GroupEvent::Error(error) => {
                     state.trouble_at = Some(Instant::now());
-                    if let Some(suppressed) = state.errors.admit(Instant::now()) {
+                    if let Some(suppressed) = state.admit(RDKafkaErrorCode::Fail) {
                         tracing::warn!(suppressed, "kafka: {error}");
                     }
                 }
@@ -240,7 +252,7 @@ impl Drive {
                 {
                     self.worker.on_out_of_range(log, now_since(state.started));
                 }
-                if let Some(suppressed) = state.errors.admit(Instant::now()) {
+                if let Some(suppressed) = state.admit(error.code) {
                     tracing::warn!(suppressed, topic = message.topic(), partition = message.partition(), "kafka: {error}");
                 }
             }

@@ -16,7 +16,7 @@ pub struct RunArgs {
     /// Join the group under a fresh name, and leave it at once at the end (without: a restart takes its own tasks back)
     #[arg(long)]
     dynamic: bool,
-    /// Let this many rejected records pass before the limits on them are judged
+    /// Let this many rejected records pass in each worker before the limits on them are judged
     #[arg(long, value_name = "N", default_value_t = 0)]
     accept_rejects: u64,
     /// Read only what tasks have sent each other, until nothing is left, and end: what `onecode rescale` needs

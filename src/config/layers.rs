@@ -68,9 +68,10 @@ impl Layers {
     fn add(&mut self, values: Dict, source: &str) {
         let schema = schema();
         let mut known = Dict::new();
-        for (key, value) in leaves(&values) {
+        for (key, value) in leaves(&values).into_iter().chain(empty_sections(&values)) {
             match expected(&schema, &key) {
                 Expected::Unknown => self.problems.push(unknown_key(&schema, &key, source)),
+                Expected::Section if matches!(&value, Value::Dict(..)) => {}
                 Expected::Section => self.problems.push(Problem {
                     key: shown(&key),
                     value: Some(shown_value(&key, &value)),
@@ -327,6 +328,19 @@ fn to_dict<T: serde::Serialize>(section: &T) -> Dict {
 }
 
 /// All values that are no sections, in the order of their keys.
+/// Sections that are named and have no key. They say nothing, unless their name is a mistake.
+fn empty_sections(dict: &Dict) -> Vec<(KeyPath, Value)> {
+    let mut found = Vec::new();
+    for (name, value) in dict {
+        let Value::Dict(_, section) = value else { continue };
+        if section.is_empty() {
+            found.push((vec![name.clone()], value.clone()));
+        }
+        found.extend(empty_sections(section).into_iter().map(|(key, value)| ([vec![name.clone()], key].concat(), value)));
+    }
+    found
+}
+
 fn leaves(dict: &Dict) -> Vec<(KeyPath, Value)> {
     fn walk(dict: &Dict, prefix: &KeyPath, found: &mut Vec<(KeyPath, Value)>) {
         for (name, value) in dict {

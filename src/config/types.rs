@@ -236,7 +236,7 @@ pub struct Limits {
     pub batch_records: usize,
     /// What a worker's consumer prefetches.
     pub fetch_queue_bytes: usize,
-    /// Rows of one serving insert.
+    /// Rows of workers that go into one serving insert together: more of one worker at one moment are one insert all the same.
     pub rows_per_insert: usize,
     /// Rows that trigger an archive insert before its interval is over.
     pub archive_rows_per_insert: usize,
@@ -256,7 +256,7 @@ pub struct Limits {
     pub state_bytes: usize,
     /// Cold state of the process on the local disk; above it state stays in memory.
     pub cold_bytes: u64,
-    /// Tasks restored at the same time.
+    /// Tasks that a worker restores at the same time.
     pub parallel_takeovers: usize,
     /// Produced messages that wait for their acknowledgement, per worker.
     pub produce_queue_records: usize,
@@ -280,8 +280,9 @@ impl Limits {
 
     /// When a piece of state that is read back ends, bytes. Tasks that are restored have no rows yet, so the pieces of all of them, of both halves of a state the one that is
     /// taken back and the one behind it, take what rows may.
-    pub fn restore_piece_bytes(&self) -> usize {
-        (self.buffered_bytes / 4 / self.parallel_takeovers.max(1)).clamp(1 << 20, 16 << 20)
+    pub fn restore_piece_bytes(&self, workers: usize) -> usize {
+        let takeovers = self.parallel_takeovers.max(1).saturating_mul(workers.max(1));
+        (self.buffered_bytes / 4 / takeovers).clamp(1 << 20, 16 << 20)
     }
 
     /// What the process takes besides state when all its queues are full, bytes.

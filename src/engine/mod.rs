@@ -55,6 +55,7 @@ pub use restore::{CustomersRestore, Half, Known, Owner, RestoreError, Stored};
 
 pub use crate::rows::ServingRows;
 
+use crate::decode::too_old_by_horizon;
 use crate::model::{Body, Calendar, Day, Event, Measure, PurchaseKind, Reason, Reject, ScanPurpose, Stage, Sums, TaskName, Version};
 
 /// So many customers' memory is waited for at the same time. More than the processor waits for at once; all that they touch still lies in its
@@ -191,7 +192,7 @@ impl Engine {
     pub fn apply_foreseen(&mut self, event: &Event<'_>, foreseen: &Foreseen) -> Applied {
         debug_assert!(event.is_customers_own(), "scans by others than consumers go to the archive alone");
         if event.time_ms < self.horizon_ms {
-            return Applied::Rejected(self.too_old(event));
+            return Applied::Rejected(too_old_by_horizon(event.time_ms, self.horizon_ms));
         }
         debug_assert!(self.is_in_memory(event), "state of {} that is not in memory", event.customer_id);
         let (brand, slot) = self.customer_of(event, foreseen);
@@ -364,15 +365,6 @@ impl Engine {
         let (campaign, sku, channel) = (symbols.intern(campaign), symbols.intern(sku), symbols.intern(channel));
         let place = Place { time_ms: event.time_ms, campaign, sku, channel, region };
         (place, self.cell_hashes(brand, &place))
-    }
-
-    fn too_old(&self, event: &Event<'_>) -> Reject {
-        let behind_ms = self.horizon_ms - event.time_ms;
-        let message = format!(
-            "event_time_ms {} is {behind_ms} ms before the task's forget horizon {}: its repeats could no longer be recognised",
-            event.time_ms, self.horizon_ms
-        );
-        Reject { reason: Reason::TooOld, stage: Stage::Apply, message }
     }
 }
 

@@ -27,7 +27,7 @@ impl Engine {
         self.drain_graph(version, out);
     }
 
-    /// Makes every row of the state wait to be served.
+    /// Makes every row of the state wait to be served: how tests compare the rows of two states.
     pub fn mark_everything_for_serving(&mut self) {
         self.customers.mark_all_for_serving();
         for cells in [&mut self.minute_cells, &mut self.day_cells, &mut self.active_days] {

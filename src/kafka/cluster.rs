@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::native::Consumer;
 use super::options::{Membership, consumer_options};
@@ -41,6 +42,14 @@ pub enum ClusterError {
         /// What the client says.
         reason: String,
     },
+    /// A topic cannot be read at present, or not by us.
+    #[error("topic `{topic}`: {reason}; is it without a leader, or may this user not describe it?")]
+    Topic {
+        /// Topic.
+        topic: String,
+        /// What a broker says.
+        reason: String,
+    },
     /// A topic is missing.
     #[error("topic `{topic}` ({key}) does not exist; {remedy}")]
     MissingTopic {
@@ -70,13 +79,18 @@ impl Cluster {
         let options = consumer_options(config, &Membership::Dynamic);
         let asking = asking_consumer(config)?;
         let metadata = asking.fetch_metadata(None, ASK_TIMEOUT).map_err(|error| unreachable(error.to_string()))?;
-        let partitions_of = |topic: &str| {
-            let found = metadata.topics().iter().find(|known| known.name() == topic && known.error().is_none());
-            found.map(|known| u32::try_from(known.partitions().len()).unwrap_or(u32::MAX)).filter(|count| *count > 0)
+        // None: it does not exist. What else a broker says of a topic is for a person to mend.
+        let partitions_of = |topic: &str| -> Result<Option<u32>, ClusterError> {
+            let Some(known) = metadata.topics().iter().find(|known| known.name() == topic) else { return Ok(None) };
+            match known.error().map(RDKafkaErrorCode::from) {
+                None => Ok(Some(u32::try_from(known.partitions().len()).unwrap_or(u32::MAX)).filter(|count| *count > 0)),
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+                Some(code) => Err(ClusterError::Topic { topic: topic.to_owned(), reason: code.to_string() }),
+            }
         };
         let mut topics = Vec::new();
         for (kind, topic, format) in config.topics.inputs() {
-            let partitions = partitions_of(topic).ok_or_else(|| ClusterError::MissingTopic {
+            let partitions = partitions_of(topic)?.ok_or_else(|| ClusterError::MissingTopic {
                 topic: topic.to_owned(),
                 key: format!("topics.{}s", kind.name()),
                 remedy: "create it, or let `onecode migrate --create-input-topics N` do so",
@@ -84,7 +98,7 @@ impl Cluster {
             topics.push(TopicSpec { name: topic.to_owned(), role: LogRole::Input { kind, format }, partitions });
         }
         let internal = |topic: &str, key: &str| {
-            partitions_of(topic).ok_or_else(|| ClusterError::MissingTopic {
+            partitions_of(topic)?.ok_or_else(|| ClusterError::MissingTopic {
                 topic: topic.to_owned(),
                 key: key.to_owned(),
                 remedy: "run `onecode migrate`",

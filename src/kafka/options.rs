@@ -32,6 +32,8 @@ pub fn consumer_options(config: &Config, membership: &Membership) -> BTreeMap<St
     set("fetch.min.bytes", "32768".to_owned());
     set("fetch.wait.max.ms", "100".to_owned());
     set("socket.keepalive.enable", "true".to_owned());
+    // For so long a commit waits for an answer, and the worker with it: less than what makes a worker count as stuck.
+    set("socket.timeout.ms", "20000".to_owned());
     common(config, &mut options);
     let mut enforce = |name: &str, value: &str| options.insert(name.to_owned(), value.to_owned());
     enforce("group.id", &config.kafka.group);

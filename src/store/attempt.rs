@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::config::Config;
 use crate::store::admin::error_code;
-use crate::telemetry::{Status, events};
+use crate::telemetry::{Request, Status, events};
 
 /// Bytes handed to the connection at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -47,10 +47,12 @@ impl std::fmt::Debug for ClientBox {
     }
 }
 
-/// Failures of one insert so far.
-#[derive(Debug, Default)]
+/// Failures so far of something that is asked for until it is done.
+#[derive(Debug)]
 pub(super) struct Attempts {
+    request: Request,
     failures: u32,
+    /// In a row.
     faults: u32,
 }
 
@@ -80,7 +82,7 @@ impl Server {
             client: ClientBox(client),
             rows_per_insert: config.limits.rows_per_insert,
             workers: config.pipeline.workers,
-            restore_piece_bytes: config.limits.restore_piece_bytes(),
+            restore_piece_bytes: config.limits.restore_piece_bytes(config.pipeline.workers),
             insert_timeout: config.clickhouse.insert_timeout,
             query_timeout: config.clickhouse.query_timeout,
             send_timeout: config.clickhouse.send_timeout,
@@ -92,31 +94,50 @@ impl Server {
         }
     }
 
-    /// Longest pause between two attempts.
-    pub fn backoff_max(&self) -> Duration {
-        self.backoff_max
-    }
-
     /// Inserts until it is in. An error is something that an operator has to mend.
-    pub async fn insert_until_done(
-        &self,
-        statement: &str,
-        parts: &[Bytes],
-        table: &'static str,
-        mut attempts: Attempts,
-    ) -> Result<(), String> {
+    pub async fn insert_until_done(&self, statement: &str, parts: &[Bytes], table: &'static str) -> Result<(), String> {
+        let request = Request::Insert(table);
+        let mut attempts = Attempts::of(request);
         loop {
             self.wait_for_turn().await;
-            let Ok(_permit) = self.in_flight.acquire().await else { return Err("inserts were stopped".to_owned()) };
-            self.status.insert_started();
-            let Err(error) = self.insert_once(statement, parts).await else {
-                self.status.insert_succeeded();
+            // Others may go while this one waits after a failure.
+            let outcome = {
+                let Ok(_permit) = self.in_flight.acquire().await else { return Err("inserts were stopped".to_owned()) };
+                self.status.insert_started();
+                let outcome = self.insert_once(statement, parts).await;
+                self.status.insert_ended();
+                outcome
+            };
+            let Err(error) = outcome else {
+                self.status.request_succeeded(request);
                 return Ok(());
             };
             let text = error.to_string();
-            self.status.insert_failed(&text);
+            self.status.request_failed(request, &text);
             events::insert_retried(table);
-            let pause = attempts.failed(table, &text, self.backoff_max)?;
+            let pause = attempts.failed(&text, self.backoff_max)?;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Repeats a query about a table until it is answered. An error is something that an operator has to mend.
+    pub async fn query_until_done<T, F>(&self, table: &'static str, mut query: impl FnMut() -> F) -> Result<T, String>
+    where
+        F: Future<Output = Result<T, clickhouse::error::Error>>,
+    {
+        let request = Request::Query(table);
+        let mut attempts = Attempts::of(request);
+        loop {
+            let error = match tokio::time::timeout(self.query_timeout, query()).await {
+                Ok(Ok(found)) => {
+                    self.status.request_succeeded(request);
+                    return Ok(found);
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {:?}", self.query_timeout),
+            };
+            self.status.request_failed(request, &error);
+            let pause = attempts.failed(&error, self.backoff_max)?;
             tokio::time::sleep(pause).await;
         }
     }
@@ -146,25 +167,27 @@ impl Server {
 }
 
 impl Attempts {
+    fn of(request: Request) -> Self {
+        Attempts { request, failures: 0, faults: 0 }
+    }
+
     /// Notes a failure: the pause before the next attempt, or an error for an operator.
-    pub fn failed(&mut self, what: &str, error: &str, backoff_max: Duration) -> Result<Duration, String> {
+    fn failed(&mut self, error: &str, backoff_max: Duration) -> Result<Duration, String> {
+        let request = self.request;
         self.failures += 1;
-        if error_code(error).is_some_and(|code| FAULTS.contains(&code)) {
-            self.faults += 1;
-            if self.faults >= BELIEVED_AFTER {
-                return Err(format!(
-                    "clickhouse refuses rows of table `{what}`: {error}; run `onecode check`, then `onecode migrate`; nothing was lost, what was not acknowledged is read again"
-                ));
-            }
+        self.faults = if error_code(error).is_some_and(|code| FAULTS.contains(&code)) { self.faults + 1 } else { 0 };
+        if self.faults >= BELIEVED_AFTER {
+            return Err(format!(
+                "clickhouse refuses {request}: {error}; run `onecode check`, then `onecode migrate`; nothing was lost, what was not acknowledged is read again"
+            ));
         }
         let pause = backoff(self.failures, backoff_max);
         if self.failures.is_power_of_two() {
-            tracing::warn!(
-                table = what,
-                failures = self.failures,
-                ?pause,
-                "clickhouse did not take an insert, it is tried again with the same bytes: {error}"
-            );
+            let again = match request {
+                Request::Insert(_) => "with the same bytes",
+                Request::Query(_) => "unchanged",
+            };
+            tracing::warn!(failures = self.failures, ?pause, "clickhouse: {request} failed, tried again {again}: {error}");
         }
         Ok(pause)
     }
@@ -198,15 +221,19 @@ mod tests {
     #[test]
     fn an_outage_is_waited_out_and_a_missing_table_is_reported() {
         let most = Duration::from_secs(10);
-        let mut attempts = Attempts::default();
+        let mut attempts = Attempts::of(Request::Insert("scans"));
         for failure in 0..1_000 {
-            let pause = attempts.failed("scans", "network error: connection refused", most).expect("waited out");
+            let pause = attempts.failed("network error: connection refused", most).expect("waited out");
             assert!(pause <= most && (failure > 10 || pause < most || failure > 6), "{failure}: {pause:?}");
         }
-        let mut missing = Attempts::default();
         let error = "bad response: Code: 60. DB::Exception: Table onecode.scans does not exist";
-        assert!(missing.failed("scans", error, most).is_ok() && missing.failed("scans", error, most).is_ok());
-        let report = missing.failed("scans", error, most).expect_err("believed");
+        // A server that starts may not know its tables yet: it is believed when it says so again and again.
+        for _ in 0..3 {
+            assert!(attempts.failed(error, most).is_ok() && attempts.failed(error, most).is_ok());
+            assert!(attempts.failed("network error: connection refused", most).is_ok());
+        }
+        assert!(attempts.failed(error, most).is_ok() && attempts.failed(error, most).is_ok());
+        let report = attempts.failed(error, most).expect_err("believed");
         assert!(report.contains("`scans`") && report.contains("onecode migrate"), "{report}");
     }
 }

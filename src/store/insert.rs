@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::attempt::{Attempts, Server};
+use super::attempt::Server;
 use super::native::{self, Layout};
 use super::spares::Spares;
 use crate::rows::{RowBuffer, Table};
@@ -55,7 +55,7 @@ pub(super) async fn insert_chunks(server: Arc<Server>, spares: Arc<Spares>, tabl
         let buffers = group.iter_mut().map(|chunk| std::mem::take(&mut chunk.rows));
         let outcome = match layout.as_ref().and_then(|layout| layout.block(buffers)) {
             Some(parts) => {
-                let outcome = server.insert_until_done(&statement, &parts, table.name(), Attempts::default()).await;
+                let outcome = server.insert_until_done(&statement, &parts, table.name()).await;
                 spares.put(Some(table), native::reclaim(parts));
                 outcome
             }

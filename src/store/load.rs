@@ -12,7 +12,7 @@ use clickhouse::query::BytesCursor;
 
 use super::admin::literal;
 use super::attempt::Server;
-use super::state::{TABLE, of_half, until_done};
+use super::state::{TABLE, of_half};
 use crate::engine::Half;
 use crate::model::TaskName;
 use crate::task::{KIND_MARK, StoredRows};
@@ -91,7 +91,7 @@ impl Loads {
             None => {
                 let most_bytes = if after.is_none() { FIRST_BYTES.min(server.restore_piece_bytes) } else { server.restore_piece_bytes };
                 let begin = || async { Open::begin(server, (task, half), generation, after)?.read(most_bytes).await };
-                until_done(server, begin).await?
+                server.query_until_done(TABLE, begin).await?
             }
         };
         let (has_more, more_behind) = (open.is_some(), open.as_ref().map(|open| open.last.clone()));

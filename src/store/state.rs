@@ -8,7 +8,7 @@ use std::time::Instant;
 use clickhouse::Client;
 
 use super::admin::literal;
-use super::attempt::{Attempts, Server};
+use super::attempt::Server;
 use super::insert::{answer, other_columns};
 use super::load::Loads;
 use super::native::{self, Layout};
@@ -26,7 +26,7 @@ pub(super) const TABLE: &str = "task_state";
 pub(super) async fn serve(server: Arc<Server>, spares: Arc<Spares>, loads: Arc<Loads>, request: StoreRequest, reply: Sender<StoreReply>) {
     match request {
         StoreRequest::Newest { question, tasks } => {
-            let outcome = until_done(&server, || stored(&server.client.0, &tasks, 0)).await;
+            let outcome = server.query_until_done(TABLE, || stored(&server.client.0, &tasks, 0)).await;
             answer(&reply, outcome.map_or_else(refused, |generations| StoreReply::Newest { question, generations }));
         }
         StoreRequest::Copy { run, task, from, to } => {
@@ -42,41 +42,25 @@ pub(super) async fn serve(server: Arc<Server>, spares: Arc<Spares>, loads: Arc<L
             answer(&reply, outcome.map_or_else(refused, |(rows, more_behind)| StoreReply::Loaded { run, half, rows, more_behind }));
         }
         StoreRequest::Tally { run, task, generation } => {
-            let outcome = until_done(&server, || tally(&server.client.0, &task, generation)).await;
+            let outcome = server.query_until_done(TABLE, || tally(&server.client.0, &task, generation)).await;
             answer(&reply, outcome.map_or_else(refused, |tally| StoreReply::Tallied { run, tally }));
         }
         StoreRequest::Owners { run, task, besides } => {
-            let outcome = until_done(&server, || stored(&server.client.0, std::slice::from_ref(&task), besides)).await;
+            let outcome = server.query_until_done(TABLE, || stored(&server.client.0, std::slice::from_ref(&task), besides)).await;
             let of_task =
                 |mut generations: BTreeMap<_, _>| StoreReply::Owners { run, generations: generations.remove(&task).unwrap_or_default() };
             answer(&reply, outcome.map_or_else(refused, of_task));
         }
         StoreRequest::Drop { task, generations } => drop_generations(&server, &task, &generations).await,
-        StoreRequest::Insert { .. } => {}
+        // Goes to the queue of its table: `Store::route`.
+        StoreRequest::Insert { table, .. } => {
+            answer(&reply, refused(format!("rows of `{}` came where state is kept; report it", table.name())));
+        }
     }
 }
 
 fn refused(error: String) -> StoreReply {
     StoreReply::Refused { error }
-}
-
-/// Repeats a query until it is answered; an error is something that an operator has to mend.
-pub(super) async fn until_done<T, F: Future<Output = Result<T, clickhouse::error::Error>>>(
-    server: &Server,
-    mut query: impl FnMut() -> F,
-) -> Result<T, String> {
-    let mut attempts = Attempts::default();
-    loop {
-        let error = match tokio::time::timeout(server.query_timeout, query()).await {
-            Ok(Ok(found)) => return Ok(found),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {:?}", server.query_timeout),
-        };
-        server.status.insert_started();
-        server.status.insert_failed(&error);
-        let pause = attempts.failed(TABLE, &error, server.backoff_max())?;
-        tokio::time::sleep(pause).await;
-    }
 }
 
 /// The generations of tasks. What `besides` says of itself as an owner is left out. Neither query reads keys or payloads of other rows.
@@ -137,23 +121,24 @@ pub fn complete_generations() -> String {
     )
 }
 
-/// One SELECT is one consistent snapshot. Tried once: a copy of unknown outcome may land later. FINAL gives every key once, so that there is nothing to
-/// replace while it is put in.
+/// One SELECT is one consistent snapshot. Tried once: a copy of unknown outcome may land later, into a generation that nobody reads; the server gives it up when
+/// it is waited for no longer. FINAL gives every key once, so that there is nothing to replace while it is put in.
 async fn copy(server: &Server, task: &TaskName, from: u64, to: u64) -> Result<(), String> {
     let began = Instant::now();
     let query = format!(
-        "INSERT INTO {TABLE} ({columns}) SETTINGS optimize_on_insert = 0 SELECT task, {to}, kind, key, sequence, payload, 0 FROM {TABLE} FINAL WHERE task = {task} AND generation = {from} AND kind != {KIND_MARK}",
+        "INSERT INTO {TABLE} ({columns}) SETTINGS optimize_on_insert = 0, max_execution_time = {seconds} SELECT task, {to}, kind, key, sequence, payload, 0 FROM {TABLE} FINAL WHERE task = {task} AND generation = {from} AND kind != {KIND_MARK}",
         columns = STATE_COLUMNS.join(", "),
         task = literal(task),
+        seconds = server.query_timeout.as_secs() + 1,
     );
     let copying = server.client.0.query_raw(&query).execute();
-    match tokio::time::timeout(server.insert_timeout, copying).await {
+    match tokio::time::timeout(server.query_timeout, copying).await {
         Ok(Ok(())) => {
             tracing::debug!(%task, from, to, elapsed = ?began.elapsed(), "state copied");
             Ok(())
         }
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {:?}", server.insert_timeout)),
+        Ok(Err(error)) => Err(format!("state of task {task} was not copied: {error}")),
+        Err(_) => Err(format!("state of task {task} was not copied within {:?} (`clickhouse.query_timeout_ms`)", server.query_timeout)),
     }
 }
 
@@ -187,7 +172,7 @@ async fn write(server: &Server, spares: &Spares, rows: RowBuffer) -> Result<(), 
         STATE_COLUMNS.join(", "),
         block = count + 1,
     );
-    server.insert_until_done(&insert, &parts, TABLE, Attempts::default()).await?;
+    server.insert_until_done(&insert, &parts, TABLE).await?;
     spares.put(None, native::reclaim(parts));
     events::inserted(TABLE, count, began.elapsed());
     Ok(())

@@ -14,16 +14,20 @@
 
 pub mod events;
 mod histogram;
+mod inserts;
 pub mod logs;
 pub mod names;
 mod recorder;
+mod said;
 pub mod server;
 mod status;
 mod worker;
 
 pub use histogram::RecordTimes;
+pub use inserts::Request;
 pub use names::Outcome;
 pub use recorder::{Recorder, TelemetryError};
+pub use said::{LogStatus, TaskPhase, TaskStatus, WorkerStatus};
 pub use server::Server;
-pub use status::{LogStatus, Status, TaskPhase, TaskStatus, WorkerHandle, WorkerStatus};
+pub use status::{Status, WorkerHandle};
 pub use worker::WorkerMetrics;

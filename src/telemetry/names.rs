@@ -62,17 +62,23 @@ pub const COLD_EVICTIONS: Metric = counter("onecode_cold_evictions_total", &[], 
 pub const COLD_LOADS: Metric = counter("onecode_cold_loads_total", &[], "groups of cold state that were needed and came back into memory");
 
 /// Lag in records.
-pub const LAG_RECORDS: Metric =
-    gauge("onecode_lag_records", &["topic"], "records between what is applied and the end of the log, over the partitions of this process");
+pub const LAG_RECORDS: Metric = gauge(
+    "onecode_lag_records",
+    &["topic"],
+    "records between what is applied and the end of the log, over the partitions of this process whose tasks are not being restored (onecode_tasks_restoring)",
+);
 /// Lag in seconds.
 pub const LAG_SECONDS: Metric = gauge(
     "onecode_lag_seconds",
     &["topic"],
-    "age of the oldest record not applied yet, over the partitions of this process; 0 = all applied",
+    "age of the last record applied where records are left, the worst of the partitions of this process; 0 = all applied",
 );
 /// Age of the oldest checkpoint.
-pub const CHECKPOINT_AGE: Metric =
-    gauge("onecode_checkpoint_age_seconds", &[], "age of the oldest task's last checkpoint: what a crash would replay");
+pub const CHECKPOINT_AGE: Metric = gauge(
+    "onecode_checkpoint_age_seconds",
+    &[],
+    "age of the oldest task's last checkpoint, a predecessor's included: what a crash would replay",
+);
 /// Keys of the state.
 pub const STATE_KEYS: Metric = gauge("onecode_state_keys", &["kind"], "keys in the state of the tasks of this process");
 /// Bytes of the state.
@@ -105,8 +111,11 @@ pub const WORKERS_PAUSED: Metric =
 pub const RELAY_GAPS_OPEN: Metric =
     gauge("onecode_relay_gaps_open", &[], "relay sources with a gap; one that lasts past pipeline.relay_gap_limit_ms stops the task");
 /// Rows that wait.
-pub const BUFFERED_BYTES: Metric =
-    gauge("onecode_buffered_bytes", &[], "encoded rows that wait for ClickHouse; limit: limits.buffered_bytes");
+pub const BUFFERED_BYTES: Metric = gauge(
+    "onecode_buffered_bytes",
+    &[],
+    "encoded rows that wait for ClickHouse, and messages that wait for Kafka; limit: limits.buffered_bytes",
+);
 /// Inserts on their way.
 pub const IN_FLIGHT_INSERTS: Metric = gauge("onecode_in_flight_inserts", &[], "inserts on their way; limit: limits.in_flight_inserts");
 /// Messages on their way.
@@ -153,14 +162,14 @@ pub const CHECKPOINT: Metric = Metric {
     name: "onecode_checkpoint_seconds",
     kind: Kind::Histogram(CHECKPOINT_BUCKETS),
     labels: &[],
-    help: "duration of a task's checkpoint, from its cut to its commit",
+    help: "duration of a task's checkpoint, from its cut to the acknowledgement of its rows",
 };
 /// Duration of takeovers.
 pub const TAKEOVER: Metric = Metric {
     name: "onecode_takeover_seconds",
     kind: Kind::Histogram(CHECKPOINT_BUCKETS),
     labels: &[],
-    help: "duration of a task's takeover, from its claim to its first record",
+    help: "duration of a task's takeover, from the assignment to its first record",
 };
 
 /// Every metric, in the order of the manual.

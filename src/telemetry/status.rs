@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::inserts::{Inserts, Request};
 use super::names::{
     BUFFERED_BYTES, CHECKPOINT_AGE, COLD_BYTES, COLD_KEYS, DIRTY_KEYS, IN_FLIGHT_INSERTS, LAG_RECORDS, LAG_SECONDS, PRODUCE_QUEUE_BYTES,
     PRODUCE_QUEUE_RECORDS, READY, RELAY_GAPS_OPEN, RESIDENT_BYTES, STATE_BYTES, STATE_KEYS, STATE_LIMIT_BYTES, TASKS, TASKS_RESTORING,
     WORKERS, WORKERS_PAUSED,
 };
+use super::said::{TaskPhase, TaskStatus, WorkerStatus};
 
 /// A worker that has not ticked for this long is stuck, and so is the process.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
-/// Inserts may fail for this long before the process is not ready.
-const INSERT_GRACE: Duration = Duration::from_secs(60);
 const MS_PER_SECOND: f64 = 1_000.0;
 
 /// Shared by workers, shells and the HTTP listener.
@@ -43,104 +43,6 @@ struct Inner {
 struct Published {
     at: Instant,
     status: WorkerStatus,
-}
-
-#[derive(Debug, Default)]
-struct Inserts {
-    /// The first failure since the last success.
-    failing_since: Option<(Instant, String)>,
-    in_flight: usize,
-}
-
-/// What a worker says about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WorkerStatus {
-    /// Whether the group has given it an assignment (an empty one counts).
-    pub is_assigned: bool,
-    /// Whether it stopped reading until what it has read can leave.
-    pub is_paused: bool,
-    /// Encoded rows that wait for ClickHouse.
-    pub buffered_bytes: usize,
-    /// Memory that state has taken.
-    pub allocated_bytes: usize,
-    /// How much of it is places that left free.
-    pub vacant_bytes: usize,
-    /// Memory that state may take.
-    pub state_limit: usize,
-    /// Memory of the whole process.
-    pub resident_bytes: usize,
-    /// Produced messages without acknowledgement.
-    pub produce_queue_records: usize,
-    /// Their bytes.
-    pub produce_queue_bytes: usize,
-    /// Its tasks.
-    pub tasks: Vec<TaskStatus>,
-}
-
-/// Whether a task is at work.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TaskPhase {
-    /// Being taken over: claim, copy, load, confirm.
-    #[default]
-    Restoring,
-    /// Applies records; its rows wait until it has caught up with the log ends of its takeover.
-    CatchingUp,
-    /// Applies records and serves.
-    Running,
-}
-
-impl TaskPhase {
-    fn name(self) -> &'static str {
-        match self {
-            TaskPhase::Restoring => "restoring",
-            TaskPhase::CatchingUp => "catching_up",
-            TaskPhase::Running => "running",
-        }
-    }
-}
-
-/// What a worker says about a task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TaskStatus {
-    /// Name: a number, or `topic:partition`.
-    pub task: String,
-    /// Generation under which it speaks.
-    pub generation: u64,
-    /// Whether it is at work.
-    pub phase: TaskPhase,
-    /// Its logs.
-    pub logs: Vec<LogStatus>,
-    /// Since its last checkpoint, when this was published; none before the first.
-    pub checkpoint_age_ms: Option<u64>,
-    /// Keys of its state, by kind.
-    pub keys: Vec<(&'static str, u64)>,
-    /// Memory of its state.
-    pub state_bytes: u64,
-    /// Keys of its state that are not in memory.
-    pub cold_keys: u64,
-    /// Their bytes on the local disk.
-    pub cold_bytes: u64,
-    /// Keys changed since the last checkpoint.
-    pub dirty_keys: u64,
-    /// Relay sources with a gap.
-    pub relay_gaps_open: usize,
-    /// The last thing that went wrong.
-    pub last_error: Option<String>,
-}
-
-/// One log of a task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogStatus {
-    /// Topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// Next offset to apply.
-    pub position: i64,
-    /// Records between the position and the end of the log.
-    pub lag_records: u64,
-    /// Age of the record at the position, when this was published; 0 at the end of the log.
-    pub lag_ms: u64,
 }
 
 /// A worker's own way to the shared status.
@@ -176,9 +78,11 @@ impl WorkerHandle {
         }
     }
 
-    /// Says why the worker, and with it the process, stops. The first reason is kept.
+    /// Says why the worker, and with it the process, stops. The first reason is kept, all are in the log.
     pub fn fatal(&self, reason: impl Into<String>) {
-        self.status.lock().fatal.get_or_insert_with(|| reason.into());
+        let reason = reason.into();
+        tracing::error!(worker = self.worker, "stops: {reason}");
+        self.status.fail(reason);
     }
 }
 
@@ -209,18 +113,25 @@ impl Status {
         self.lock().inserts.in_flight += 1;
     }
 
-    /// A sent insert is acknowledged.
-    pub fn insert_succeeded(&self) {
+    /// A sent insert was acknowledged, failed, or had no answer.
+    pub fn insert_ended(&self) {
         let inserts = &mut self.lock().inserts;
         inserts.in_flight = inserts.in_flight.saturating_sub(1);
-        inserts.failing_since = None;
     }
 
-    /// A sent insert failed, or had no answer.
-    pub fn insert_failed(&self, error: &str) {
-        let inserts = &mut self.lock().inserts;
-        inserts.in_flight = inserts.in_flight.saturating_sub(1);
-        inserts.failing_since.get_or_insert_with(|| (Instant::now(), error.to_owned()));
+    /// Something that is asked of ClickHouse until it is done was done.
+    pub fn request_succeeded(&self, request: Request) {
+        self.lock().inserts.succeeded(request);
+    }
+
+    /// It failed, and will be asked again.
+    pub fn request_failed(&self, request: Request, error: &str) {
+        self.lock().inserts.failed(request, error, Instant::now());
+    }
+
+    /// Says why the process stops. The first reason is kept.
+    pub fn fail(&self, reason: impl Into<String>) {
+        self.lock().fatal.get_or_insert_with(|| reason.into());
     }
 
     /// Why the process stops, if it does.
@@ -283,7 +194,7 @@ impl Status {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_ms": milliseconds(self.started.elapsed()),
             "fatal": inner.fatal,
-            "last_insert_error": inner.inserts.failing_since.as_ref().map(|(_, error)| error),
+            "last_insert_error": inner.inserts.error(),
             "workers": workers,
             "tasks": tasks,
         })
@@ -364,9 +275,7 @@ impl Inner {
                 return Some(format!("task {} is being restored", task.task));
             }
         }
-        let (since, error) = self.inserts.failing_since.as_ref()?;
-        let failing = now.duration_since(*since);
-        (failing > INSERT_GRACE).then(|| format!("inserts have failed for {} s: {error}", failing.as_secs()))
+        self.inserts.not_ready(now)
     }
 
     fn oldest_checkpoint_ms(&self, now: Instant) -> u64 {
@@ -424,6 +333,8 @@ fn milliseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::inserts::GRACE;
+    use super::super::said::LogStatus;
     use super::*;
 
     fn status() -> Arc<Status> {
@@ -462,13 +373,13 @@ mod tests {
         let status = status();
         status.worker(0).publish(assigned(vec![]));
         status.worker(1).publish(assigned(vec![]));
-        status.insert_started();
-        status.insert_failed("refused");
+        let scans = Request::Insert("scans");
+        status.request_failed(scans, "refused");
         assert_eq!(status.not_ready(), None);
-        let later = Instant::now() + INSERT_GRACE + Duration::from_secs(1);
+        let later = Instant::now() + GRACE + Duration::from_secs(1);
         assert!(status.lock().not_ready(later).is_some_and(|reason| reason.contains("61 s: refused")));
-        status.insert_started();
-        status.insert_succeeded();
+        assert_eq!(status.to_json()["last_insert_error"], "inserts into `scans`: refused");
+        status.request_succeeded(scans);
         assert_eq!(status.lock().not_ready(later), None);
     }
 

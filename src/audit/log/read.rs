@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -205,6 +205,11 @@ fn each_record(
                 return Err(LogAuditError::Read { topic: first_topic, reason: format!("kafka was silent for {MOST_SILENCE:?}") });
             }
             None => continue,
+            // The client tries again by itself, for as long as silence may last.
+            Some(Err(KafkaError::MessageConsumption(code))) if may_pass(code) && heard.elapsed() <= MOST_SILENCE => {
+                tracing::warn!("kafka: {code}; the audit waits");
+                continue;
+            }
             // Ends of later: which partition's is not said, but its records before that were all handed out.
             Some(Err(KafkaError::PartitionEOF(_))) => {
                 heard = Instant::now();
@@ -225,6 +230,20 @@ fn each_record(
         }
     }
     Ok(())
+}
+
+/// Whether a client's error is one of brokers that are away.
+fn may_pass(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::NodeUpdate
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::NotLeaderForPartition
+    )
 }
 
 /// Whether the consumer stands at or after an offset: the last records before it may be marks of transactions, which nobody sees.

@@ -150,13 +150,14 @@ impl Demo<'_> {
             self.interrupt.wait(screen.interval())?;
             stack.check_pipeline()?;
             screen.show(&figures::look(stack)?)?;
-            if has_finished(&mut generator)? {
-                return Ok(u64::from(*rate) * u64::from(*seconds));
-            }
-            if is_kill_due && screen.elapsed() >= kill_after {
+            let is_over = has_finished(&mut generator)?;
+            if is_kill_due && (is_over || screen.elapsed() >= kill_after) {
                 is_kill_due = false;
                 screen.line("kill -9 of the pipeline, and a new start: its counters begin anew, the tables do not")?;
                 stack.kill_pipeline()?;
+            }
+            if is_over {
+                return Ok(u64::from(*rate) * u64::from(*seconds));
             }
         }
     }
