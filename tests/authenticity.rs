@@ -270,6 +270,23 @@ async fn a_device_that_sweeps_through_a_batch_marks_the_codes_of_that_hour() {
 }
 
 #[tokio::test]
+async fn a_sweep_of_the_last_hours_shows_while_it_goes_on() {
+    let db = Database::new("risk_newest_sweep").await;
+    for (device, hours) in [("now", 2), ("before", 4)] {
+        db.query(&format!(
+            "INSERT INTO {{db}}.scans (brand, code, event_time, event_id, customer_id, batch, device, role) SETTINGS async_insert = 0 \
+             SELECT 'acme', concat('{device}_', toString(number)), now64(3) - toIntervalHour({hours}) + toIntervalMinute(number), toString(number), \
+             'c', 'L1', '{device}', 'consumer' FROM numbers(20)"
+        ));
+    }
+    db.refresh("refresh_newest_device_sweeps");
+    assert_eq!(db.query("SELECT groupUniqArray(device), count() FROM {db}.newest_device_sweeps FORMAT TSVRaw"), "['now']\t20");
+    assert_eq!(db.risk("now_19"), "40\t['device_sweep']\tsuspect");
+    let every = db.query("SELECT extract(create_table_query, 'REFRESH EVERY ([^ ]+ [^ ]+)') FROM system.tables WHERE database = '{db}' AND name = 'refresh_newest_device_sweeps' FORMAT TSVRaw");
+    assert_eq!(every, "1 MINUTE");
+}
+
+#[tokio::test]
 async fn a_brand_has_its_own_weights_and_lines() {
     let db = Database::new("risk_knobs").await;
     let jump = |brand: &'static str| {

@@ -274,7 +274,7 @@ fn plant_fakes(world: &World<'_>) -> Result<()> {
         "INSERT INTO scans (brand, code, event_time, event_id, customer_id, batch, device, role) SETTINGS async_insert = 0
          SELECT 'acme', concat('carton', toString(number)), now64(3) - toIntervalSecond(number), toString(number), 'collector', 'L1', 'robot', 'consumer' FROM numbers(25)",
     )?;
-    for view in ["refresh_recent_device_sweeps", "refresh_risky_codes"] {
+    for view in ["refresh_newest_device_sweeps", "refresh_risky_codes"] {
         world.query(&format!("SYSTEM REFRESH VIEW {view}"))?;
         world.query(&format!("SYSTEM WAIT VIEW {view}"))?;
     }

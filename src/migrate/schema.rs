@@ -127,6 +127,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     33 "0033_risky_codes",
     34 "0034_recent_device_sweeps_comment",
     35 "0035_task_state_codec",
+    36 "0036_newest_device_sweeps",
 ];
 
 /// All views, each after those that it reads.
@@ -151,6 +152,7 @@ pub const VIEWS: &[View] = views![
     "v_risky_codes",
     "refresh_device_sweeps",
     "refresh_recent_device_sweeps",
+    "refresh_newest_device_sweeps",
     "refresh_risky_codes",
     "v_referrals",
     "v_referral_tree",

@@ -1,7 +1,7 @@
 -- The record of each code and what speaks against it: metrics.md, code risk. scans, first_scan and last_scan are over all roles, the
 -- others and the risk over consumers; sku and batch are those of the first scan by (time, customer, event id). A condition on
 -- (brand, code) reaches the primary keys of scans and device_sweeps. All is live, but for devices that sweep through a batch: those
--- take a refresh of device_sweeps.
+-- take a refresh: a minute for scans of the last three hours, ten for two days, else the next night.
 CREATE OR REPLACE VIEW v_codes AS
 WITH
     (SELECT groupArray(knobs) FROM v_risk_knobs WHERE brand = '')[1] AS built_in,

@@ -1,4 +1,4 @@
--- What refreshes device_sweeps and recent_device_sweeps: SELECT * FROM v_device_sweeps_of_days(days = 2). Codes of scans by consumers in a
+-- What refreshes device_sweeps, recent_device_sweeps and newest_device_sweeps: SELECT * FROM v_device_sweeps_of_days(days = 2). Codes of scans by consumers in a
 -- window in which their device scanned at least so many distinct codes of their batch (risk_sweep_codes, risk_sweep_minutes).
 CREATE OR REPLACE VIEW v_device_sweeps_of_days AS
 WITH
@@ -9,7 +9,7 @@ WITH
     (
         SELECT brand, batch, device, code, customer_id, event_time
         FROM scans
-        WHERE role = 'consumer' AND device != '' AND batch != '' AND event_time > now64(3) - toIntervalDay({days:UInt32})
+        WHERE role = 'consumer' AND device != '' AND batch != '' AND event_time > now64(3) - toIntervalSecond(toUInt32({days:Float64} * 86400))
     ),
     busy AS
     (
