@@ -78,10 +78,12 @@ impl WorkerHandle {
         }
     }
 
-    /// Says why the worker, and with it the process, stops. The first reason is kept, all are in the log.
+    /// Says why the worker, and with it the process, stops. The first reason is kept for the end, others are in the log alone.
     pub fn fatal(&self, reason: impl Into<String>) {
         let reason = reason.into();
-        tracing::error!(worker = self.worker, "stops: {reason}");
+        if self.status.fatal().is_some() {
+            tracing::error!(worker = self.worker, "stops: {reason}");
+        }
         self.status.fail(reason);
     }
 }
