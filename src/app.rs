@@ -221,7 +221,8 @@ fn wait_for_end(drain_deadline: Duration, workers: Vec<JoinHandle<()>>, stop: &S
     let mut deadline: Option<Instant> = None;
     while !workers.iter().all(JoinHandle::is_finished) {
         // One that has panicked: what it owned is nobody's until the group gives it to another, so all others end as after an error.
-        if !stop.is_draining() && workers.iter().any(JoinHandle::is_finished) {
+        // Looked at in this order: one that ends by itself has begun to drain before.
+        if workers.iter().any(JoinHandle::is_finished) && !stop.is_draining() {
             status.fail("a worker has ended by a panic, which the log tells; report it");
             stop.fail();
         }

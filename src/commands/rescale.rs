@@ -56,14 +56,15 @@ pub async fn run(config: &Config, path: &Path, args: &RescaleArgs, out: &mut imp
     let new_exchange = new_exchange(config, args, begun.as_ref(), old.tasks)?;
     let members = Members::new(config)?;
     let mover = Mover::new(&config.clickhouse);
+    if !args.dry_run {
+        wait_until_stopped(&members, &mover, args.wait, out).await?;
+    }
+    let (mut sources, mut newest) = mover.sources(old.tasks).await?;
+    ensure!(!sources.is_empty(), nothing_to_move(config, old.tasks));
     if args.dry_run {
-        ensure!(!mover.sources(old.tasks).await?.0.is_empty(), nothing_to_move(config, old.tasks));
         writeln!(out, "would move the state of {} tasks to {} tasks, with the new exchange topic `{new_exchange}`", old.tasks, args.tasks)?;
         return Ok(Verdict::Fine);
     }
-    wait_until_stopped(&members, &mover, args.wait, out).await?;
-    let (mut sources, mut newest) = mover.sources(old.tasks).await?;
-    ensure!(!sources.is_empty(), nothing_to_move(config, old.tasks));
     let mut left = unread(config, &sources)?;
     for _ in 0..SETTLE_ATTEMPTS {
         if begun.is_some() || left.is_empty() {

@@ -187,7 +187,7 @@ struct TableSetting {
 
 /// Statistics of every column are made anew by each merge, a tenth of what merging costs; readers' queries go by keys. Merges of ten parts instead of
 /// five merge half as many rows for the same inserts, but queries over whole tables of sums, which dashboards ask all the time, take up to 1.8
-/// times as long by the parts that are left meanwhile (benches/RESULTS.md).
+/// times as long by the parts that are left meanwhile (benches/HISTORY.md).
 const TABLE_SETTINGS: [TableSetting; 2] = [
     TableSetting { name: "auto_statistics_types", value: "''", is_for_sums: true },
     TableSetting { name: "merge_selector_base", value: "10", is_for_sums: false },

@@ -96,28 +96,19 @@ impl Server {
 
     /// Inserts until it is in. An error is something that an operator has to mend.
     pub async fn insert_until_done(&self, statement: &str, parts: &[Bytes], table: &'static str) -> Result<(), String> {
-        let request = Request::Insert(table);
-        let mut attempts = Attempts::of(request);
-        loop {
+        let attempt = || async {
             self.wait_for_turn().await;
-            // Others may go while this one waits after a failure.
-            let outcome = {
-                let Ok(_permit) = self.in_flight.acquire().await else { return Err("inserts were stopped".to_owned()) };
-                self.status.insert_started();
-                let outcome = self.insert_once(statement, parts).await;
-                self.status.insert_ended();
-                outcome
-            };
-            let Err(error) = outcome else {
-                self.status.request_succeeded(request);
-                return Ok(());
-            };
-            let text = error.to_string();
-            self.status.request_failed(request, &text);
-            events::insert_retried(table);
-            let pause = attempts.failed(&text, self.backoff_max)?;
-            tokio::time::sleep(pause).await;
-        }
+            // Held no longer than the attempt: others may go while this one waits after a failure. Nobody closes it, so that there is always a permit.
+            let _permit = self.in_flight.acquire().await;
+            self.status.insert_started();
+            let outcome = self.insert_once(statement, parts).await;
+            self.status.insert_ended();
+            outcome.map_err(|error| {
+                events::insert_retried(table);
+                error.to_string()
+            })
+        };
+        self.until_done(Request::Insert(table), attempt).await
     }
 
     /// Repeats a query about a table until it is answered. An error is something that an operator has to mend.
@@ -125,16 +116,26 @@ impl Server {
     where
         F: Future<Output = Result<T, clickhouse::error::Error>>,
     {
-        let request = Request::Query(table);
+        let attempt = || {
+            let asked = tokio::time::timeout(self.query_timeout, query());
+            async { asked.await.map_err(|_| format!("no answer within {:?}", self.query_timeout))?.map_err(|error| error.to_string()) }
+        };
+        self.until_done(Request::Query(table), attempt).await
+    }
+
+    async fn until_done<T, F: Future<Output = Result<T, String>>>(
+        &self,
+        request: Request,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, String> {
         let mut attempts = Attempts::of(request);
         loop {
-            let error = match tokio::time::timeout(self.query_timeout, query()).await {
-                Ok(Ok(found)) => {
+            let error = match attempt().await {
+                Ok(done) => {
                     self.status.request_succeeded(request);
-                    return Ok(found);
+                    return Ok(done);
                 }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {:?}", self.query_timeout),
+                Err(error) => error,
             };
             self.status.request_failed(request, &error);
             let pause = attempts.failed(&error, self.backoff_max)?;

@@ -52,7 +52,7 @@ pub(super) async fn serve(server: Arc<Server>, spares: Arc<Spares>, loads: Arc<L
             answer(&reply, outcome.map_or_else(refused, of_task));
         }
         StoreRequest::Drop { task, generations } => drop_generations(&server, &task, &generations).await,
-        // Goes to the queue of its table: `Store::route`.
+        // Goes to the queue of its table: `StoreClient::send`.
         StoreRequest::Insert { table, .. } => {
             answer(&reply, refused(format!("rows of `{}` came where state is kept; report it", table.name())));
         }

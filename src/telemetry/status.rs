@@ -81,10 +81,9 @@ impl WorkerHandle {
     /// Says why the worker, and with it the process, stops. The first reason is kept for the end, others are in the log alone.
     pub fn fatal(&self, reason: impl Into<String>) {
         let reason = reason.into();
-        if self.status.fatal().is_some() {
+        if !self.status.fail(&reason) {
             tracing::error!(worker = self.worker, "stops: {reason}");
         }
-        self.status.fail(reason);
     }
 }
 
@@ -131,9 +130,12 @@ impl Status {
         self.lock().inserts.failed(request, error, Instant::now());
     }
 
-    /// Says why the process stops. The first reason is kept.
-    pub fn fail(&self, reason: impl Into<String>) {
-        self.lock().fatal.get_or_insert_with(|| reason.into());
+    /// Says why the process stops. The first reason is kept; whether this is it.
+    pub fn fail(&self, reason: &str) -> bool {
+        let fatal = &mut self.lock().fatal;
+        let is_first = fatal.is_none();
+        fatal.get_or_insert_with(|| reason.to_owned());
+        is_first
     }
 
     /// Why the process stops, if it does.

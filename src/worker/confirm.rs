@@ -70,8 +70,11 @@ impl Worker {
         let spread_ms = self.settings.checkpoint_interval_ms * (slot as i64 + 1) / (self.slots.len() as i64).max(1);
         let first_checkpoint_ms = now.mono_ms + (spread_ms >> task.haste());
         let starts: Vec<(TopicPartition, Offset)> = task.logs().map(|(tp, next, _)| (tp.clone(), next)).collect();
-        let checkpointed_at_ms = if is_first { now.mono_ms } else { now.mono_ms - (now.wall_ms - positions.written_ms).max(0) };
-        let running = Box::new(Running::new(task, run, (now.mono_ms, checkpointed_at_ms), first_checkpoint_ms, replay));
+        let mut running = Box::new(Running::new(task, run, now.mono_ms, first_checkpoint_ms, replay));
+        if !is_first {
+            // What a crash would replay begins at the predecessor's.
+            running.checkpointed_at_ms -= (now.wall_ms - positions.written_ms).max(0);
+        }
         self.run(io, slot, running, &starts, now);
         Ok(())
     }

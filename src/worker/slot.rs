@@ -198,8 +198,7 @@ pub(super) struct Checkpoint {
 }
 
 impl Running {
-    /// The last checkpoint may be a predecessor's: what a crash would replay begins there.
-    pub fn new(task: Task, run: RunId, (now_ms, checkpointed_at_ms): (i64, i64), first_checkpoint_ms: i64, replay: Option<Replay>) -> Self {
+    pub fn new(task: Task, run: RunId, now_ms: i64, first_checkpoint_ms: i64, replay: Option<Replay>) -> Self {
         let (replay_ends, serve_gate_ms) = replay.map(|replay| (replay.ends, replay.serve_gate_ms)).unzip();
         Running {
             task,
@@ -208,7 +207,7 @@ impl Running {
             unacknowledged: BTreeMap::new(),
             checkpoint: None,
             next_checkpoint_ms: first_checkpoint_ms,
-            checkpointed_at_ms,
+            checkpointed_at_ms: now_ms,
             written_at_ms: now_ms,
             replay_ends,
             serve_gate_ms,
