@@ -8,6 +8,7 @@ use onecode_local::{ClickHouse, ClickHouseOptions, Kafka, KafkaOptions};
 use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::MetadataTopic;
 
 use super::usage::allocated_bytes;
@@ -15,6 +16,8 @@ use super::usage::allocated_bytes;
 /// The public schema, where ClickHouse's own Kafka engine looks for it.
 const SCHEMA: &str = include_str!("../../proto/onecode/v1/events.proto");
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+const NO_COORDINATOR_YET: [RDKafkaErrorCode; 3] =
+    [RDKafkaErrorCode::NotCoordinator, RDKafkaErrorCode::CoordinatorNotAvailable, RDKafkaErrorCode::CoordinatorLoadInProgress];
 
 /// One broker and one server.
 pub struct Servers {
@@ -72,12 +75,15 @@ impl Servers {
         allocated_bytes(&self.dir.join("kafka/data"))
     }
 
-    /// Records of a group's topics that are committed.
+    /// Records of a group's topics that are committed; 0 as long as the broker has no coordinator for the group yet.
     pub fn committed(&self, group: &str, topics: &[&str]) -> Result<u64> {
         let consumer: BaseConsumer =
             ClientConfig::new().set("bootstrap.servers", self.kafka.bootstrap()).set("group.id", group).create()?;
         let list = partitions(&consumer, topics)?;
-        let offsets = consumer.committed_offsets(list, ASK_TIMEOUT)?;
+        let offsets = match consumer.committed_offsets(list, ASK_TIMEOUT) {
+            Err(error) if error.rdkafka_error_code().is_some_and(|code| NO_COORDINATOR_YET.contains(&code)) => return Ok(0),
+            answer => answer?,
+        };
         Ok(offsets.elements().iter().filter_map(|entry| entry.offset().to_raw()).filter_map(|offset| u64::try_from(offset).ok()).sum())
     }
 }

@@ -36,6 +36,7 @@ pub fn run(servers: &Servers, records: u64) -> Result<Figure> {
         servers: ServersCpu::now(servers)?.since(before),
         peak_rss_bytes: peak_rss_bytes as u64,
         disk_bytes: 0,
+        counted: None,
     })
 }
 

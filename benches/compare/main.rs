@@ -11,6 +11,7 @@ mod common;
 mod report;
 mod streams;
 mod tables;
+mod truth;
 mod views;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use common::onecode::Pipeline;
 use common::servers::Servers;
 use common::usage::ServersCpu;
 use report::Report;
+use truth::Counted;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -63,14 +65,25 @@ pub enum System {
     ClickhouseViews,
     /// The same without the archive
     ClickhouseViewsWithoutArchive,
-    /// Kafka Streams with exactly_once_v2 and RocksDB: counters alone
+    /// With the archive, and who brought whom and what each share brought, one step far
+    ClickhouseViewsWithEdges,
+    /// With the edges, without the archive
+    ClickhouseViewsWithEdgesWithoutArchive,
+    /// Kafka Streams with exactly_once_v2 and RocksDB: counters alone, of records as they come
     KafkaStreams,
+    /// The same counters as onecode's: each event once, with its customer
+    KafkaStreamsExact,
 }
 
 impl System {
     /// For people and for `compare.json`.
     pub fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether it promises to count each event once, with its customer.
+    fn is_exact(self) -> bool {
+        matches!(self, System::Onecode | System::OnecodeWithoutArchive | System::KafkaStreamsExact)
     }
 }
 
@@ -91,6 +104,8 @@ pub struct Figure {
     pub peak_rss_bytes: u64,
     /// What it keeps in ClickHouse, in Kafka and in files of its own.
     pub disk_bytes: u64,
+    /// What its counters say, if it has any.
+    pub counted: Option<Counted>,
 }
 
 fn main() -> Result<()> {
@@ -105,13 +120,18 @@ fn main() -> Result<()> {
     let topics = TOPICS.map(str::to_owned);
     Pipeline::prepare(&servers, "topics", topics, arguments.load.partitions, 1)?.drop_database(&servers)?;
     eprintln!("generating {} events", arguments.load.events);
-    arguments.load.produce(&servers.kafka.bootstrap(), TOPICS, arguments.load.options()?, None)?;
-    let mut report = Report::default();
+    let options = arguments.load.options()?;
+    arguments.load.produce(&servers.kafka.bootstrap(), TOPICS, options.clone(), None)?;
+    let truth = Counted::of(options)?;
+    let mut report = Report::new(truth);
     for round in 1..=arguments.repeat {
         for system in &arguments.systems {
             eprintln!("round {round} of {}: {}", arguments.repeat, system.name());
             let figure = measure(&servers, &arguments, *system, round)?;
             eprintln!("  {}", report::line(&figure));
+            if system.is_exact() && figure.events == arguments.load.events && figure.counted != Some(truth) {
+                bail!("{} counted {:?}, where {truth:?} were sent", system.name(), figure.counted);
+            }
             report.add(figure);
             report.write()?;
         }
@@ -129,7 +149,10 @@ fn measure(servers: &Servers, arguments: &Arguments, system: System, round: u32)
         System::OnecodeWithoutArchive => run_onecode(servers, arguments, false, &format!("onecode_bare_{round}")),
         System::ClickhouseViews => views::run(servers, system, &format!("views_{round}"), peers),
         System::ClickhouseViewsWithoutArchive => views::run(servers, system, &format!("views_bare_{round}"), peers),
-        System::KafkaStreams => streams::run(servers, &format!("streams_{round}"), arguments.workers, peers),
+        System::ClickhouseViewsWithEdges => views::run(servers, system, &format!("views_edges_{round}"), peers),
+        System::ClickhouseViewsWithEdgesWithoutArchive => views::run(servers, system, &format!("views_edges_bare_{round}"), peers),
+        System::KafkaStreams => streams::run(servers, system, &format!("streams_{round}"), arguments, peers),
+        System::KafkaStreamsExact => streams::run(servers, system, &format!("streams_exact_{round}"), arguments, peers),
     }
 }
 
@@ -142,6 +165,7 @@ fn run_onecode(servers: &Servers, arguments: &Arguments, keeps_archive: bool, na
     if arguments.tables {
         tables::print(servers, name)?;
     }
+    let counted = Some(Counted::in_clickhouse(servers, name)?);
     let disk_bytes = servers.database_bytes(name)? + servers.broker_bytes()?.saturating_sub(broker_bytes);
     pipeline.drop_database(servers)?;
     Ok(Figure {
@@ -152,5 +176,6 @@ fn run_onecode(servers: &Servers, arguments: &Arguments, keeps_archive: bool, na
         servers: run.servers,
         peak_rss_bytes: run.peak_rss_bytes,
         disk_bytes,
+        counted,
     })
 }

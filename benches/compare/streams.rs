@@ -1,25 +1,29 @@
 //! Kafka Streams with `exactly_once_v2` and RocksDB (`streams/Counters.java`).
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use onecode_local::install::cache_dir;
 
 use super::common::load::TOPICS;
 use super::common::onecode::terminate;
 use super::common::servers::Servers;
 use super::common::usage::{ServersCpu, allocated_bytes, has_ended, peak_rss_bytes};
-use super::{Figure, System};
+use super::truth::Counted;
+use super::{Arguments, Figure, System};
 
 const POM: &str = include_str!("streams/pom.xml");
 const PROGRAM: &str = include_str!("streams/Counters.java");
 const PART: &str = "kafka-streams-4.1.1";
 const LONGEST_RUN: Duration = Duration::from_secs(3_600);
 
-/// Runs until so many records are committed.
-pub fn run(servers: &Servers, application: &str, threads: u32, records: u64) -> Result<Figure> {
+/// Runs until so many records are counted and committed.
+pub fn run(servers: &Servers, system: System, application: &str, arguments: &Arguments, records: u64) -> Result<Figure> {
     let jars = jars()?;
     let classes = compiled(&servers.dir, &jars)?;
     let state = servers.dir.join(application);
@@ -28,29 +32,67 @@ pub fn run(servers: &Servers, application: &str, threads: u32, records: u64) -> 
     let began = Instant::now();
     let mut command = Command::new("java");
     command.args(["-Xmx1g", "-cp", &format!("{}/*:{}", jars.display(), classes.display()), "Counters"]);
-    command.args([&servers.kafka.bootstrap(), application]).arg(&state).arg(threads.to_string()).args(TOPICS);
-    let mut child = command.stdin(Stdio::null()).spawn().context("java cannot be started")?;
+    command.args([&servers.kafka.bootstrap(), application]).arg(&state).arg(arguments.workers.to_string());
+    command.arg(if system == System::KafkaStreamsExact { "events" } else { "records" });
+    command.arg(arguments.load.partitions.to_string()).args(TOPICS);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("java cannot be started")?;
+    let said = Said::listen(child.stdout.take().context("java has no output")?);
     let (mut committed, mut peak) = (0, 0);
     let outcome = onecode_local::wait_for("the end of the topics", LONGEST_RUN, || {
         ensure!(!has_ended(child.id())?, "kafka streams has ended");
         peak = peak_rss_bytes(child.id())?;
         committed = servers.committed(application, &TOPICS)?;
         std::thread::sleep(Duration::from_millis(150));
-        Ok((committed >= records).then_some(()))
+        Ok((committed >= records && said.now().0 >= records).then_some(()))
     });
     let elapsed = began.elapsed();
     let process_cpu_s = terminate(child.id());
     child.wait()?;
     outcome?;
     Ok(Figure {
-        system: System::KafkaStreams,
+        system,
         events: committed,
         elapsed,
         process_cpu_s: process_cpu_s?,
         servers: ServersCpu::now(servers)?.since(before),
         peak_rss_bytes: peak,
         disk_bytes: allocated_bytes(&state)? + servers.broker_bytes()?.saturating_sub(broker_bytes),
+        counted: Some(said.ended()?),
     })
+}
+
+/// What the program prints: records that were taken to their end, and what it counted.
+struct Said {
+    last: Arc<Mutex<(u64, Counted)>>,
+    listener: JoinHandle<Result<()>>,
+}
+
+impl Said {
+    fn listen(output: ChildStdout) -> Said {
+        let last = Arc::new(Mutex::new((0, Counted { events: 0, customers: 0 })));
+        let told = Arc::clone(&last);
+        let listener = std::thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                let line = line?;
+                let numbers = line.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>().with_context(|| line.clone())?;
+                let &[records, events, customers] = numbers.as_slice() else { bail!("kafka streams printed {line}") };
+                *told.lock().map_err(|_| anyhow!("a thread panicked"))? = (records, Counted { events, customers });
+            }
+            Ok(())
+        });
+        Said { last, listener }
+    }
+
+    fn now(&self) -> (u64, Counted) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last line of a program that has ended.
+    fn ended(self) -> Result<Counted> {
+        let Said { last, listener } = self;
+        listener.join().map_err(|_| anyhow!("the thread that listens to kafka streams panicked"))??;
+        Ok(last.lock().unwrap_or_else(PoisonError::into_inner).1)
+    }
 }
 
 /// Kafka Streams and RocksDB, fetched once with Maven beside what the local stack keeps.

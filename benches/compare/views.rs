@@ -7,11 +7,14 @@ use anyhow::{Context as _, Result};
 use super::common::load::TOPICS;
 use super::common::servers::Servers;
 use super::common::usage::{ServersCpu, forget_peak, peak_rss_bytes};
+use super::truth::Counted;
 use super::{Figure, System};
 
 const STATEMENTS: &str = include_str!("views.sql");
-const ARCHIVE_BEGINS: &str = "-- ARCHIVE\n";
-const ARCHIVE_ENDS: &str = "-- COUNTERS AND CELLS\n";
+/// Begin the parts of the statements, in this order.
+const ARCHIVE: &str = "-- ARCHIVE\n";
+const COUNTERS: &str = "-- COUNTERS AND CELLS\n";
+const EDGES: &str = "-- EDGES\n";
 const LONGEST_RUN: Duration = Duration::from_secs(3_600);
 
 /// Runs until so many records are committed, and then waits for the merges.
@@ -21,7 +24,7 @@ pub fn run(servers: &Servers, system: System, database: &str, records: u64) -> R
     let before = ServersCpu::now(servers)?;
     // The engine reads as soon as it has its first view: nothing may come before the last one is there.
     servers.kafka.pause()?;
-    let created = create(servers, database, system == System::ClickhouseViews);
+    let created = create(servers, database, system);
     servers.kafka.resume()?;
     created?;
     let began = Instant::now();
@@ -44,15 +47,20 @@ pub fn run(servers: &Servers, system: System, database: &str, records: u64) -> R
         servers: ServersCpu::now(servers)?.since(before),
         peak_rss_bytes: peak_rss_bytes(process)?,
         disk_bytes: servers.database_bytes(database)?,
+        counted: Some(Counted::in_clickhouse(servers, database)?),
     };
     servers.clickhouse.query(&format!("DROP DATABASE {database} SYNC"))?;
     Ok(figure)
 }
 
-fn create(servers: &Servers, database: &str, with_archive: bool) -> Result<()> {
-    let (head, rest) = STATEMENTS.split_once(ARCHIVE_BEGINS).context("views.sql has no archive")?;
-    let (archive, tail) = rest.split_once(ARCHIVE_ENDS).context("the archive of views.sql does not end")?;
-    let wanted = if with_archive { [head, archive, tail].concat() } else { [head, tail].concat() };
+fn create(servers: &Servers, database: &str, system: System) -> Result<()> {
+    let (head, rest) = STATEMENTS.split_once(ARCHIVE).context("views.sql has no archive")?;
+    let (archive, rest) = rest.split_once(COUNTERS).context("views.sql has no counters")?;
+    let (counters, edges) = rest.split_once(EDGES).context("views.sql has no edges")?;
+    let is_bare = matches!(system, System::ClickhouseViewsWithoutArchive | System::ClickhouseViewsWithEdgesWithoutArchive);
+    let has_edges = matches!(system, System::ClickhouseViewsWithEdges | System::ClickhouseViewsWithEdgesWithoutArchive);
+    let (archive, edges) = (if is_bare { "" } else { archive }, if has_edges { edges } else { "" });
+    let wanted = [head, archive, counters, edges].concat();
     let schema = servers.dir.join("schemas/events.proto");
     let filled = wanted
         .replace("{database}", database)

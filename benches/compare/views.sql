@@ -1,7 +1,7 @@
 -- ClickHouse's own Kafka engine with materialized views: the counters of `customers` and `customer_days`, the cells of `activity_minute`
 -- and `activity_day`, and the archive, as onecode writes them. Rows are grouped within each block that was read, and summed by merges.
--- Not here: exactness (a repeat counts twice, and so does a block after a crash), who was whose first, the referral graph, the calendar.
--- A statement ends with a semicolon at the end of a line. {database}, {brokers}, {schema} are filled in; the part after ARCHIVE may be left out.
+-- Not here: exactness (a repeat counts twice, and so does a block after a crash), new customers in cells, the calendar.
+-- A statement ends with a semicolon at the end of a line. {database}, {brokers}, {schema} are filled in; the parts ARCHIVE and EDGES may be left out.
 CREATE DATABASE {database};
 
 CREATE TABLE {database}.customers (
@@ -148,3 +148,69 @@ FROM {database}.purchases_queue GROUP BY brand, day, campaign, sku, channel, reg
 CREATE MATERIALIZED VIEW {database}.shares_day TO {database}.activity_day AS
 SELECT brand, toDate(fromUnixTimestamp64Milli(event_time_ms, 'Asia/Shanghai')) AS day, campaign, sku, channel, region, count() AS shares
 FROM {database}.shares_queue GROUP BY brand, day, campaign, sku, channel, region;
+
+-- EDGES
+
+-- Who brought whom (by a customer's first event), what each share brought, and what each customer's shares brought. No chain further than one step.
+CREATE TABLE {database}.referrals (
+    brand LowCardinality(String), child_id String CODEC(ZSTD(1)),
+    parent AggregateFunction(argMin, Tuple(sharer_id String, share_id String), Tuple(event_time_ms Int64, event_id String))
+) ENGINE = AggregatingMergeTree ORDER BY (brand, child_id) SETTINGS min_bytes_for_wide_part = 67108864;
+
+CREATE TABLE {database}.shares (
+    brand LowCardinality(String), sharer_id String CODEC(ZSTD(1)), share_id String CODEC(ZSTD(1)),
+    event AggregateFunction(argMinIf, Tuple(parent_share_id String, parent_sharer_id String, campaign String, sku String, channel String, region UInt32, rewarded Bool, event_time_ms Int64),
+        Tuple(event_time_ms Int64, event_id String), UInt8),
+    visits SimpleAggregateFunction(sum, UInt64), visitors AggregateFunction(uniqExact, String), orders SimpleAggregateFunction(sum, UInt64),
+    paid SimpleAggregateFunction(sum, Int64), refunded SimpleAggregateFunction(sum, Int64), reshares SimpleAggregateFunction(sum, UInt64)
+) ENGINE = AggregatingMergeTree ORDER BY (brand, sharer_id, share_id) SETTINGS min_bytes_for_wide_part = 67108864;
+
+CREATE TABLE {database}.sharers (
+    brand LowCardinality(String), customer_id String CODEC(ZSTD(1)),
+    share_visits UInt64, share_orders UInt64, share_paid Int64, share_refunded Int64, reshares UInt64
+) ENGINE = SummingMergeTree ORDER BY (brand, customer_id) SETTINGS min_bytes_for_wide_part = 67108864;
+
+CREATE MATERIALIZED VIEW {database}.scans_referrals TO {database}.referrals AS
+SELECT brand, customer_id AS child_id, argMinState((via.sharer_id, via.share_id), (event_time_ms, event_id)) AS parent
+FROM {database}.scans_queue WHERE role = 0 GROUP BY brand, child_id;
+
+CREATE MATERIALIZED VIEW {database}.purchases_referrals TO {database}.referrals AS
+SELECT brand, customer_id AS child_id, argMinState((via.sharer_id, via.share_id), (event_time_ms, event_id)) AS parent
+FROM {database}.purchases_queue GROUP BY brand, child_id;
+
+CREATE MATERIALIZED VIEW {database}.shares_referrals TO {database}.referrals AS
+SELECT brand, customer_id AS child_id, argMinState((via.sharer_id, via.share_id), (event_time_ms, event_id)) AS parent
+FROM {database}.shares_queue GROUP BY brand, child_id;
+
+CREATE MATERIALIZED VIEW {database}.shares_own TO {database}.shares AS
+SELECT brand, customer_id AS sharer_id, share_id,
+    argMinIfState((via.share_id, via.sharer_id, campaign, sku, channel, region, rewarded, event_time_ms), (event_time_ms, event_id), toUInt8(1)) AS event
+FROM {database}.shares_queue GROUP BY brand, sharer_id, share_id;
+
+CREATE MATERIALIZED VIEW {database}.scans_shares TO {database}.shares AS
+SELECT brand, via.sharer_id AS sharer_id, via.share_id AS share_id, count() AS visits, uniqExactState(customer_id) AS visitors
+FROM {database}.scans_queue WHERE role = 0 AND via.share_id != '' AND via.sharer_id != customer_id GROUP BY brand, sharer_id, share_id;
+
+CREATE MATERIALIZED VIEW {database}.purchases_shares TO {database}.shares AS
+SELECT brand, via.sharer_id AS sharer_id, via.share_id AS share_id, uniqExactState(customer_id) AS visitors, countIf(kind = 1) AS orders,
+    sumIf(amount, kind = 1) AS paid, sumIf(amount, kind = 2) AS refunded
+FROM {database}.purchases_queue WHERE via.share_id != '' AND via.sharer_id != customer_id GROUP BY brand, sharer_id, share_id;
+
+CREATE MATERIALIZED VIEW {database}.shares_shares TO {database}.shares AS
+SELECT brand, via.sharer_id AS sharer_id, via.share_id AS share_id, uniqExactState(customer_id) AS visitors, count() AS reshares
+FROM {database}.shares_queue WHERE via.share_id != '' AND via.sharer_id != customer_id GROUP BY brand, sharer_id, share_id;
+
+CREATE MATERIALIZED VIEW {database}.scans_sharers TO {database}.sharers AS
+SELECT brand, sharer AS customer_id, count() AS share_visits
+FROM (SELECT brand, via.sharer_id AS sharer, customer_id AS visitor, via.share_id AS share, role FROM {database}.scans_queue)
+WHERE role = 0 AND share != '' AND sharer != visitor GROUP BY brand, customer_id;
+
+CREATE MATERIALIZED VIEW {database}.purchases_sharers TO {database}.sharers AS
+SELECT brand, sharer AS customer_id, countIf(kind = 1) AS share_orders, sumIf(amount, kind = 1) AS share_paid, sumIf(amount, kind = 2) AS share_refunded
+FROM (SELECT brand, via.sharer_id AS sharer, customer_id AS buyer, via.share_id AS share, kind, amount FROM {database}.purchases_queue)
+WHERE share != '' AND sharer != buyer GROUP BY brand, customer_id;
+
+CREATE MATERIALIZED VIEW {database}.shares_sharers TO {database}.sharers AS
+SELECT brand, sharer AS customer_id, count() AS reshares
+FROM (SELECT brand, via.sharer_id AS sharer, customer_id AS resharer, via.share_id AS share FROM {database}.shares_queue)
+WHERE share != '' AND sharer != resharer GROUP BY brand, customer_id;

@@ -1,45 +1,92 @@
 import java.nio.ByteBuffer;
+import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Properties;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.common.utils.Utils;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
+import org.apache.kafka.streams.kstream.Branched;
 import org.apache.kafka.streams.kstream.Consumed;
+import org.apache.kafka.streams.kstream.KStream;
+import org.apache.kafka.streams.kstream.Named;
+import org.apache.kafka.streams.kstream.Repartitioned;
 import org.apache.kafka.streams.processor.api.ContextualProcessor;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.Stores;
+import org.apache.kafka.streams.state.WindowStore;
 
 /**
- * Kafka Streams keeping the counters of the table `customers` (times and counts of a customer's own events) in RocksDB, exactly once
- * per record. It reads protobuf by hand, as onecode does. Left out, in its favour: events in a partition that is not their customer's
- * would need a repartition topic, and repeats of an event are counted again.
+ * Kafka Streams keeping the counters of the table `customers` (times and counts of a customer's own events) in RocksDB. It reads protobuf
+ * by hand, as onecode does.
  *
- * Arguments: brokers, application id, state directory, threads, topics of scans, purchases and shares.
+ * As "records" it counts every record once, in whatever partition it came: a customer whose events lie in several partitions has a row in
+ * each, and a repeat of an event counts again. As "events" its counters are those of onecode: an event in a partition that is not its
+ * customer's goes through a repartition topic (the others do not, in its favour), and identities are remembered for as long as onecode does.
+ *
+ * Arguments: brokers, application id, state directory, threads, "records" or "events", partitions, topics of scans, purchases and shares.
+ * Prints, time and again and at the end: records that were taken to their end, events that were counted, customers.
  */
 public final class Counters {
     /** Times of the first event, last event, scan, payment, share; then counts. */
     static final int FIRST = 0, LAST = 1, LAST_SCAN = 2, LAST_PURCHASE = 3, LAST_SHARE = 4;
     static final int SCANS = 5, VERIFIES = 6, DRAWS = 7, JOINS = 8, VISITS = 9, SHARES = 10, ORDERS = 11, REFUNDS = 12, PAID = 13, REFUNDED = 14;
     static final int COUNT = 15;
+    /** onecode's `max_lateness_days` and `forget_slack_days`. */
+    static final Duration REMEMBERED = Duration.ofDays(35 + 7);
+    /** Of a repartitioned record: the topic that it came from, as its number. */
+    static final String KIND_HEADER = "kind";
+    static final byte[] SEEN = new byte[0];
+
+    static final AtomicLong records = new AtomicLong(), events = new AtomicLong(), customers = new AtomicLong();
 
     public static void main(String[] arguments) throws InterruptedException {
-        List<String> topics = Arrays.asList(arguments).subList(4, 7);
-        StreamsBuilder builder = new StreamsBuilder();
-        builder.addStateStore(Stores.keyValueStoreBuilder(Stores.persistentKeyValueStore("customers"), Serdes.ByteArray(), Serdes.ByteArray())
-            .withCachingEnabled());
-        builder.stream(topics, Consumed.with(Serdes.ByteArray(), Serdes.ByteArray())).process(() -> new Count(topics), "customers");
-        KafkaStreams streams = new KafkaStreams(builder.build(), settings(arguments));
+        KafkaStreams streams = new KafkaStreams(topology(arguments).build(), settings(arguments));
         CountDownLatch ended = new CountDownLatch(1);
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             streams.close();
             ended.countDown();
         }));
         streams.start();
-        ended.await();
+        while (!ended.await(200, TimeUnit.MILLISECONDS)) {
+            say();
+        }
+        say();
+    }
+
+    static void say() {
+        System.out.println(records.get() + " " + events.get() + " " + customers.get());
+    }
+
+    static StreamsBuilder topology(String[] arguments) {
+        boolean isExact = arguments[4].equals("events");
+        int partitions = Integer.parseInt(arguments[5]);
+        List<String> topics = Arrays.asList(arguments).subList(6, 9);
+        Serde<byte[]> bytes = Serdes.ByteArray();
+        StreamsBuilder builder = new StreamsBuilder();
+        builder.addStateStore(Stores.keyValueStoreBuilder(Stores.persistentKeyValueStore("customers"), bytes, bytes).withCachingEnabled());
+        KStream<byte[], byte[]> records = builder.stream(topics, Consumed.with(bytes, bytes));
+        if (!isExact) {
+            records.process(() -> new Count(topics, false), "customers");
+            return builder;
+        }
+        builder.addStateStore(Stores.windowStoreBuilder(Stores.persistentWindowStore("identities", REMEMBERED, REMEMBERED, false), bytes, bytes));
+        var branches = records.process(() -> new Place(topics, partitions))
+            .split(Named.as("place-"))
+            .branch((key, value) -> key != null, Branched.as("elsewhere"))
+            .defaultBranch(Branched.as("here"));
+        KStream<byte[], byte[]> relayed = branches.get("place-elsewhere")
+            .repartition(Repartitioned.with(bytes, bytes).withName("relayed").withNumberOfPartitions(partitions));
+        branches.get("place-here").merge(relayed).process(() -> new Count(topics, true), "customers", "identities");
+        return builder;
     }
 
     static Properties settings(String[] arguments) {
@@ -58,31 +105,75 @@ public final class Counters {
         return settings;
     }
 
-    static final class Count extends ContextualProcessor<byte[], byte[], Void, Void> {
+    /** Gives records of another partition's customer that customer as their key, and the others none. */
+    static final class Place extends ContextualProcessor<byte[], byte[], byte[], byte[]> {
         private final List<String> topics;
+        private final int partitions;
 
-        Count(List<String> topics) {
+        Place(List<String> topics, int partitions) {
             this.topics = topics;
+            this.partitions = partitions;
         }
 
         @Override
         public void process(Record<byte[], byte[]> record) {
+            byte[] customer = new Event(record.value()).customer();
+            var at = context().recordMetadata().get();
+            if (Utils.toPositive(Utils.murmur2(customer)) % partitions == at.partition()) {
+                context().forward(record.withKey(null));
+                return;
+            }
+            Record<byte[], byte[]> relayed = record.withKey(customer);
+            relayed.headers().add(KIND_HEADER, new byte[] {(byte) topics.indexOf(at.topic())});
+            context().forward(relayed);
+        }
+    }
+
+    static final class Count extends ContextualProcessor<byte[], byte[], Void, Void> {
+        private final List<String> topics;
+        private final boolean isExact;
+
+        Count(List<String> topics, boolean isExact) {
+            this.topics = topics;
+            this.isExact = isExact;
+        }
+
+        @Override
+        public void process(Record<byte[], byte[]> record) {
+            records.incrementAndGet();
             Event event = new Event(record.value());
+            Header relayed = record.headers().lastHeader(KIND_HEADER);
+            int kind = relayed == null ? topics.indexOf(context().recordMetadata().get().topic()) : relayed.value()[0];
+            if (kind == 0 && event.fourteen != 0) {
+                return; // scanned by somebody other than a consumer
+            }
+            if (isExact && isRepeat(event, kind)) {
+                return;
+            }
             KeyValueStore<byte[], byte[]> store = context().getStateStore("customers");
             byte[] key = event.key();
             byte[] known = store.get(key);
             long[] sums = new long[COUNT];
             if (known != null) {
                 ByteBuffer.wrap(known).asLongBuffer().get(sums);
+            } else {
+                customers.incrementAndGet();
             }
-            int kind = topics.indexOf(context().recordMetadata().get().topic());
-            if (kind == 0 && event.fourteen != 0) {
-                return; // scanned by somebody other than a consumer
-            }
+            events.incrementAndGet();
             add(sums, event, kind);
             ByteBuffer bytes = ByteBuffer.allocate(COUNT * Long.BYTES);
             bytes.asLongBuffer().put(sums);
             store.put(key, bytes.array());
+        }
+
+        private boolean isRepeat(Event event, int kind) {
+            WindowStore<byte[], byte[]> store = context().getStateStore("identities");
+            byte[] identity = event.identity(kind);
+            if (store.fetch(identity, event.time) != null) {
+                return true;
+            }
+            store.put(identity, SEEN, event.time);
+            return false;
         }
 
         private static void add(long[] sums, Event event, int kind) {
@@ -113,7 +204,7 @@ public final class Counters {
     static final class Event {
         private final byte[] bytes;
         private int at;
-        private int brandStart, brandEnd, customerStart, customerEnd;
+        private int idStart, idEnd, brandStart, brandEnd, customerStart, customerEnd;
         long time, seven, eight, thirteen, fourteen;
         boolean isThroughAShare;
 
@@ -148,7 +239,10 @@ public final class Counters {
         }
 
         private void text(int number, int length) {
-            if (number == 2) {
+            if (number == 1) {
+                idStart = at;
+                idEnd = at + length;
+            } else if (number == 2) {
                 brandStart = at;
                 brandEnd = at + length;
             } else if (number == 3) {
@@ -171,10 +265,29 @@ public final class Counters {
             }
         }
 
+        byte[] customer() {
+            return Arrays.copyOfRange(bytes, customerStart, customerEnd);
+        }
+
+        /** Brand, a zero, customer. */
         byte[] key() {
-            int brand = brandEnd - brandStart;
-            byte[] key = Arrays.copyOf(Arrays.copyOfRange(bytes, brandStart, brandEnd), brand + 1 + customerEnd - customerStart);
-            System.arraycopy(bytes, customerStart, key, brand + 1, customerEnd - customerStart);
+            return key(0);
+        }
+
+        /** Brand, a zero, customer, a zero, the kind, the event's own id. */
+        byte[] identity(int kind) {
+            int id = idEnd - idStart;
+            byte[] identity = key(2 + id);
+            identity[identity.length - id - 1] = (byte) kind;
+            System.arraycopy(bytes, idStart, identity, identity.length - id, id);
+            return identity;
+        }
+
+        private byte[] key(int more) {
+            int brand = brandEnd - brandStart, customer = customerEnd - customerStart;
+            byte[] key = new byte[brand + 1 + customer + more];
+            System.arraycopy(bytes, brandStart, key, 0, brand);
+            System.arraycopy(bytes, customerStart, key, brand + 1, customer);
             return key;
         }
     }
