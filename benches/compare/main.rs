@@ -143,24 +143,23 @@ fn main() -> Result<()> {
 fn measure(servers: &Servers, arguments: &Arguments, system: System, round: u32) -> Result<Figure> {
     let all = arguments.load.events;
     let peers = arguments.peer_events.unwrap_or(all).min(all);
+    let name = format!("{}_{round}", system.name().replace('-', "_"));
     match system {
         System::Baseline => baseline::run(servers, all),
-        System::Onecode => run_onecode(servers, arguments, true, &format!("onecode_{round}")),
-        System::OnecodeWithoutArchive => run_onecode(servers, arguments, false, &format!("onecode_bare_{round}")),
-        System::ClickhouseViews => views::run(servers, system, &format!("views_{round}"), peers),
-        System::ClickhouseViewsWithoutArchive => views::run(servers, system, &format!("views_bare_{round}"), peers),
-        System::ClickhouseViewsWithEdges => views::run(servers, system, &format!("views_edges_{round}"), peers),
-        System::ClickhouseViewsWithEdgesWithoutArchive => views::run(servers, system, &format!("views_edges_bare_{round}"), peers),
-        System::KafkaStreams => streams::run(servers, system, &format!("streams_{round}"), arguments, peers),
-        System::KafkaStreamsExact => streams::run(servers, system, &format!("streams_exact_{round}"), arguments, peers),
+        System::Onecode | System::OnecodeWithoutArchive => run_onecode(servers, arguments, system, &name),
+        System::ClickhouseViews
+        | System::ClickhouseViewsWithoutArchive
+        | System::ClickhouseViewsWithEdges
+        | System::ClickhouseViewsWithEdgesWithoutArchive => views::run(servers, system, &name, peers),
+        System::KafkaStreams | System::KafkaStreamsExact => streams::run(servers, system, &name, arguments, peers),
     }
 }
 
-fn run_onecode(servers: &Servers, arguments: &Arguments, keeps_archive: bool, name: &str) -> Result<Figure> {
+fn run_onecode(servers: &Servers, arguments: &Arguments, system: System, name: &str) -> Result<Figure> {
     let broker_bytes = servers.broker_bytes()?;
     let topics = TOPICS.map(str::to_owned);
     let mut pipeline = Pipeline::prepare(servers, name, topics, arguments.load.partitions, arguments.workers)?;
-    pipeline.keeps_archive = keeps_archive;
+    pipeline.keeps_archive = system == System::Onecode;
     let run = pipeline.run(servers, arguments.load.events)?;
     if arguments.tables {
         tables::print(servers, name)?;
@@ -169,7 +168,7 @@ fn run_onecode(servers: &Servers, arguments: &Arguments, keeps_archive: bool, na
     let disk_bytes = servers.database_bytes(name)? + servers.broker_bytes()?.saturating_sub(broker_bytes);
     pipeline.drop_database(servers)?;
     Ok(Figure {
-        system: if keeps_archive { System::Onecode } else { System::OnecodeWithoutArchive },
+        system,
         events: arguments.load.events,
         elapsed: run.elapsed,
         process_cpu_s: run.process_cpu_s,

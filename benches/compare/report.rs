@@ -33,6 +33,11 @@ fn per_million(figure: &Figure, seconds: f64) -> f64 {
     seconds / (figure.events as f64 / 1e6)
 }
 
+/// What the counters of the last round say.
+fn counted(figures: &[Figure]) -> Option<Counted> {
+    figures.last()?.counted
+}
+
 /// A figure in one line.
 pub fn line(figure: &Figure) -> String {
     let texts: Vec<String> = MEASURES.iter().map(|(name, value)| format!("{name} {:.2}", value(figure))).collect();
@@ -93,7 +98,7 @@ impl Report {
             spreads[*name] = json!(rounded(self.spread(system, number)));
         }
         entry["spread"] = spreads;
-        let counted = figures.iter().rev().find_map(|figure| figure.counted);
+        let counted = counted(figures);
         entry["counted_events"] = json!(counted.map(|counted| counted.events));
         entry["counted_customers"] = json!(counted.map(|counted| counted.customers));
         entry["distinct_events"] = json!(self.truth.events);
@@ -132,7 +137,7 @@ impl Report {
 
     /// How far its counters are from the truth.
     fn off(&self, figures: &[Figure]) -> String {
-        match figures.iter().rev().find_map(|figure| figure.counted) {
+        match counted(figures) {
             None => "nothing".to_owned(),
             Some(counted) if counted == self.truth => "exactly".to_owned(),
             Some(counted) => format!(

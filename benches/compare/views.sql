@@ -159,8 +159,8 @@ CREATE TABLE {database}.referrals (
 
 CREATE TABLE {database}.shares (
     brand LowCardinality(String), sharer_id String CODEC(ZSTD(1)), share_id String CODEC(ZSTD(1)),
-    event AggregateFunction(argMinIf, Tuple(parent_share_id String, parent_sharer_id String, campaign String, sku String, channel String, region UInt32, rewarded Bool, event_time_ms Int64),
-        Tuple(event_time_ms Int64, event_id String), UInt8),
+    event AggregateFunction(argMin, Tuple(parent_share_id String, parent_sharer_id String, campaign String, sku String, channel String, region UInt32, rewarded Bool, event_time_ms Int64),
+        Tuple(event_time_ms Int64, event_id String)),
     visits SimpleAggregateFunction(sum, UInt64), visitors AggregateFunction(uniqExact, String), orders SimpleAggregateFunction(sum, UInt64),
     paid SimpleAggregateFunction(sum, Int64), refunded SimpleAggregateFunction(sum, Int64), reshares SimpleAggregateFunction(sum, UInt64)
 ) ENGINE = AggregatingMergeTree ORDER BY (brand, sharer_id, share_id) SETTINGS min_bytes_for_wide_part = 67108864;
@@ -184,7 +184,7 @@ FROM {database}.shares_queue GROUP BY brand, child_id;
 
 CREATE MATERIALIZED VIEW {database}.shares_own TO {database}.shares AS
 SELECT brand, customer_id AS sharer_id, share_id,
-    argMinIfState((via.share_id, via.sharer_id, campaign, sku, channel, region, rewarded, event_time_ms), (event_time_ms, event_id), toUInt8(1)) AS event
+    argMinState((via.share_id, via.sharer_id, campaign, sku, channel, region, rewarded, event_time_ms), (event_time_ms, event_id)) AS event
 FROM {database}.shares_queue GROUP BY brand, sharer_id, share_id;
 
 CREATE MATERIALIZED VIEW {database}.scans_shares TO {database}.shares AS
