@@ -327,7 +327,6 @@ fn to_dict<T: serde::Serialize>(section: &T) -> Dict {
     }
 }
 
-/// All values that are no sections, in the order of their keys.
 /// Sections that are named and have no key. They say nothing, unless their name is a mistake.
 fn empty_sections(dict: &Dict) -> Vec<(KeyPath, Value)> {
     let mut found = Vec::new();
@@ -341,6 +340,7 @@ fn empty_sections(dict: &Dict) -> Vec<(KeyPath, Value)> {
     found
 }
 
+/// All values that are no sections, in the order of their keys.
 fn leaves(dict: &Dict) -> Vec<(KeyPath, Value)> {
     fn walk(dict: &Dict, prefix: &KeyPath, found: &mut Vec<(KeyPath, Value)>) {
         for (name, value) in dict {
